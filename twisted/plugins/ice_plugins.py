@@ -1,0 +1,7 @@
+"""One line per daemon. Modules are named by strings, so that listing the plugins imports none of them."""
+
+from twisted.application.service import ServiceMaker
+
+rallypoint = ServiceMaker(
+    "ice Rallypoint", "ice.daemons.rallypoint", "Switch voice streams between TLS links.", "ice-rallypoint"
+)
