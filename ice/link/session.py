@@ -1,0 +1,544 @@
+"""One end of one Rallypoint link, without I/O: bytes and the time go in, events and bytes come out.
+
+The life of a link, for both ends::
+
+    GREETING --- HELLO/WELCOME ---> OPEN --- BYE, a broken rule, silence ---> ENDED
+
+The *opener* says HELLO first; the *acceptor* answers with :meth:`Session.welcome` or :meth:`Session.end`.  What the
+driver does, whichever end it serves:
+
+* bytes came: ``events = session.receive(data, now)``.  An event that is ``bytes`` is one whole MEDIA frame exactly
+  as it came (nothing is built per packet); everything else is one of the values below.
+* then, and after any other call: write ``session.take()``.
+* media to send: ``if session.outbox.open: write(frame) else: session.outbox.push(frame, now)``, and set
+  ``session.carried = True``.
+* not later than ``session.deadline`` (or every 100 ms, for a driver with many links): ``session.tick(now)``; afterwards write what ``session.outbox.next(now)`` gives.
+* the transport is full or free again: set ``session.outbox.blocked``.
+* an :class:`Ended` came: write ``session.take()`` and close.
+
+**Alive.**  After ``keepalive`` seconds of silence (one second while a burst is running) a PING is sent; a link on
+which nothing at all is heard for 1.5 s after a PING is dead.  **Fresh.**  A link that carries media is pinged every
+second as well; while such a PING is unanswered for longer than ``stale_after`` the outbox is shut, because what was
+written since may still lie in somebody's kernel buffer: only the far program's answer says what was really taken.
+"""
+
+from collections import deque
+from enum import Enum
+from secrets import token_hex
+
+import attrs
+from msgspec import UNSET
+
+from ice.link.frame import MAX_CONTROL, MAX_HELLO, MAX_MEDIA_PAYLOAD, FrameSplitter, FrameType, control
+from ice.link.message import (
+    ANY_SOURCE,
+    VERSION,
+    Bye,
+    Code,
+    ErrorMessage,
+    Hello,
+    Join,
+    Joined,
+    Leave,
+    Limits,
+    LinkRole,
+    MessageError,
+    Welcome,
+    decode,
+    encode,
+    txn_of,
+)
+from ice.link.naming import StreamIdError, checked_stream_id, format_u64, parse_u64, stream_key
+from ice.link.outbox import Outbox
+
+DEAD_AFTER_PING_S = 1.5
+BUSY_INTERVAL_S = 1.0  # between PINGs while media flows
+BUSY_MEMORY_S = 2.0  # a burst counts as running this long after its last packet
+STALE_AFTER_S = 0.5
+STALE_AFTER_MAX_S = 1.4  # a long round trip may stretch the bound, but never past the death of the link
+HANDSHAKE_S = 10.0
+MAX_PINGS_OUT = 8
+MAX_PONGS_PER_S = 20.0  # an honest far side pings once a second
+MAX_CONTROL_BLOCKED = 256 * 1024  # control is never dropped, so whoever asks without reading is cut off here
+
+
+class State(Enum):
+    """Where in its life a link is."""
+
+    GREETING = "greeting"
+    OPEN = "open"
+    ENDED = "ended"
+
+
+@attrs.frozen
+class HelloReceived:
+    """The opener has introduced itself; answer with :meth:`Session.welcome` or :meth:`Session.end`."""
+
+    hello: Hello
+
+
+@attrs.frozen
+class Opened:
+    """The Rallypoint let us in."""
+
+    welcome: Welcome
+
+
+@attrs.frozen
+class JoinAsked:
+    """The opener wants a stream.  ``source`` is the integer, ``"any"``, or None where none was declared."""
+
+    txn: int
+    stream: str
+    key: int
+    listen: bool
+    talk: bool
+    source: int | str | None
+
+
+@attrs.frozen
+class LeaveAsked:
+    """The opener is done with a stream."""
+
+    stream: str
+    key: int
+
+
+@attrs.frozen
+class JoinedReceived:
+    """We are joined; ``key`` is the stream's."""
+
+    txn: int
+    stream: str
+    key: int
+
+
+@attrs.frozen
+class ErrorReceived:
+    """The far side could not do something; the link lives on."""
+
+    error: ErrorMessage
+
+
+@attrs.frozen
+class PeerFrame:
+    """RELAY, TOPOLOGY or INTEREST on a link between Rallypoints: the whole frame, as it came."""
+
+    kind: FrameType
+    frame: bytes
+
+
+@attrs.frozen
+class Ended:
+    """The link is over: ``ours`` says whether we ended it.  ``code`` is for counters, ``reason`` for people."""
+
+    code: str
+    reason: str
+    ours: bool
+    retry_after_s: float | None = None
+    alternatives: tuple[str, ...] = ()
+
+
+Event = HelloReceived | Opened | JoinAsked | LeaveAsked | JoinedReceived | ErrorReceived | PeerFrame | Ended
+
+_PEER_ROLES = frozenset({LinkRole.PEER, LinkRole.LEAF})
+_PEER_FRAMES = frozenset({FrameType.RELAY, FrameType.TOPOLOGY, FrameType.INTEREST})
+
+
+class Session:
+    """One end of a link.  See the module's docstring for its use."""
+
+    def __init__(
+        self,
+        *,
+        opener: bool,
+        now: float,
+        expected_id: str | None = None,
+        keepalive_s: float = 5.0,
+        handshake_s: float = HANDSHAKE_S,
+        media_bytes: int = MAX_MEDIA_PAYLOAD,
+        outbox: Outbox | None = None,
+    ) -> None:
+        """``expected_id``: the UUID in the far side's certificate, which its HELLO or WELCOME must repeat."""
+        self.opener = opener
+        self.state = State.GREETING
+        self.outbox = outbox if outbox is not None else Outbox()
+        #: What the opener said it is; set by HELLO.
+        self.role: LinkRole = LinkRole.CLIENT
+        #: Set by whoever writes media; read once a second.
+        self.carried = False
+        self.round_trip_s: float | None = None
+        #: PINGs that were not answered because they came too fast.
+        self.pings_ignored = 0
+        self._expected_id = expected_id
+        self._keepalive_s = keepalive_s
+        self._splitter = FrameSplitter(
+            max_control=MAX_HELLO if not opener else MAX_CONTROL, max_media=media_bytes
+        )
+        self._out: list[bytes] = []
+        self._blocked_bytes = 0
+        self._next_txn = 0
+        self._heard_at = now
+        self._media_heard_at = float("-inf")
+        self._media_sent_at = float("-inf")
+        self._handshake_until = now + handshake_s
+        self._pings: deque[tuple[int, float]] = deque()
+        self._ping_number = 0
+        self._pinged_at = float("-inf")
+        self._asked_at: float | None = None  # the first PING since anything was heard
+        self._least_round_trip_s = float("inf")
+        self._pong_allowance = MAX_PONGS_PER_S
+        self._pong_counted_at = now
+
+    # -- what comes out ------------------------------------------------------------------------------------------
+
+    def take(self) -> bytes:
+        """Control bytes to write now; empty when there are none."""
+        if not self._out:
+            return b""
+        data = b"".join(self._out)
+        self._out.clear()
+        if self.outbox.blocked:
+            self._blocked_bytes += len(data)
+        else:
+            self._blocked_bytes = 0
+        return data
+
+    @property
+    def deadline(self) -> float:
+        """When :meth:`tick` is due at the latest; never while the link has ended."""
+        if self.state is State.ENDED:
+            return float("inf")
+        if self.state is State.GREETING:
+            return self._handshake_until
+        if self._asked_at is None:
+            due = self._heard_at + self._interval()
+        else:
+            due = self._asked_at + DEAD_AFTER_PING_S
+        if self._pings and not self.outbox.stale:
+            due = min(due, self._pings[0][1] + self.stale_after_s)
+        if self._carrying():
+            due = min(due, self._pinged_at + BUSY_INTERVAL_S)
+        return due
+
+    @property
+    def stale_after_s(self) -> float:
+        """How long a PING may be unanswered before media waits: half a second, or more on a long path."""
+        if self._least_round_trip_s == float("inf"):
+            return STALE_AFTER_S
+        return min(STALE_AFTER_MAX_S, max(STALE_AFTER_S, 1.5 * self._least_round_trip_s))
+
+    # -- what the driver asks for ----------------------------------------------------------------------------------
+
+    def hello(self, hello: Hello) -> None:
+        """Introduce ourselves (opener)."""
+        self.role = LinkRole(hello.role)
+        self._send(FrameType.HELLO, encode(hello))
+
+    def welcome(
+        self,
+        *,
+        id: str,
+        name: str = "",
+        features: tuple[str, ...] = (),
+        alternatives: tuple[str, ...] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        """Let the opener in (acceptor, after :class:`HelloReceived`)."""
+        message = Welcome(
+            version=VERSION,
+            id=id,
+            name=name,
+            session=token_hex(8),
+            keepalive=self._keepalive_s,
+            features=list(features),
+            alternatives=list(alternatives),
+            limits=limits if limits is not None else Limits(),
+        )
+        self.state = State.OPEN
+        self._splitter.max_control = 0xFFFF if self.role in _PEER_ROLES else MAX_CONTROL
+        self._send(FrameType.WELCOME, encode(message))
+
+    def join(
+        self, stream: str, *, listen: bool = True, talk: bool = True, source: int | str | None = None
+    ) -> int:
+        """Ask for a stream (opener); the transaction number that JOINED or ERROR will carry.
+
+        Raises :class:`~ice.link.naming.StreamIdError` for an id that no link can carry.
+        """
+        checked_stream_id(stream)
+        txn = self._next_txn
+        self._next_txn = (txn + 1) & 0xFFFF_FFFF
+        said = UNSET if source is None else source if isinstance(source, str) else format_u64(source)
+        self._send(
+            FrameType.JOIN, encode(Join(txn=txn, stream=stream, listen=listen, talk=talk, source=said))
+        )
+        return txn
+
+    def leave(self, stream: str) -> None:
+        """Be done with a stream (opener)."""
+        self._send(FrameType.LEAVE, encode(Leave(stream=stream)))
+
+    def joined(self, txn: int, stream: str, key: int) -> None:
+        """Answer a JOIN (acceptor)."""
+        self._send(FrameType.JOINED, encode(Joined(txn=txn, stream=stream, key=format_u64(key))))
+
+    def error(self, code: Code, message: str, txn: int | None = None) -> None:
+        """Say that something cannot be; the link lives on."""
+        answer = ErrorMessage(code=code, message=message[:1_000], txn=UNSET if txn is None else txn)
+        self._send(FrameType.ERROR, encode(answer))
+
+    def end(
+        self,
+        code: Code,
+        reason: str,
+        *,
+        retry_after_s: float | None = None,
+        alternatives: tuple[str, ...] = (),
+    ) -> Ended:
+        """Say BYE and end the link; gives the event that :meth:`receive` would have given."""
+        ended = Ended(code, reason, True, retry_after_s, alternatives)
+        if self.state is not State.ENDED:
+            message = Bye(
+                code=code,
+                reason=reason[:1_000],
+                retry_after=UNSET if retry_after_s is None else retry_after_s,
+                alternatives=list(alternatives),
+            )
+            self._send(FrameType.BYE, encode(message))
+            self.state = State.ENDED
+        return ended
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> list[Event | bytes]:
+        """Take bytes from the far side; what they mean, in order."""
+        self._heard_at = now
+        self._asked_at = None
+        events: list[Event | bytes] = []
+        for frame in self._splitter.feed(data):
+            if self.state is State.ENDED:
+                return events
+            if frame[2] == 0x10 and self.state is State.OPEN:
+                events.append(frame)
+            else:
+                self._control(frame, now, events)
+        if events and type(events[-1]) is bytes:
+            self._media_heard_at = now
+        broken = self._splitter.error
+        if broken is not None and self.state is not State.ENDED:
+            events.append(self.end(broken.code, str(broken)))
+        elif self._blocked_bytes > MAX_CONTROL_BLOCKED and self.state is not State.ENDED:
+            events.append(self.end(Code.LIMIT, "you ask, and do not read the answers"))
+        return events
+
+    def tick(self, now: float) -> list[Event]:
+        """Let time pass: PINGs, staleness, death."""
+        if self.state is State.ENDED:
+            return []
+        if self.state is State.GREETING:
+            if now >= self._handshake_until:
+                waited_for = "WELCOME" if self.opener else "HELLO"
+                return [self.end(Code.IDLE, f"no {waited_for} came in time")]
+            return []
+        if self.carried:
+            self.carried = False
+            self._media_sent_at = now
+        if self._pings and not self.outbox.stale and now - self._pings[0][1] >= self.stale_after_s:
+            self.outbox.stale = True
+        if self._asked_at is not None and now - self._asked_at >= DEAD_AFTER_PING_S:
+            return [self.end(Code.IDLE, f"nothing was heard for {DEAD_AFTER_PING_S} s after a PING")]
+        silent = self._asked_at is None and now - self._heard_at >= self._interval()
+        if silent or (self._carrying() and now - self._pinged_at >= BUSY_INTERVAL_S):
+            self._ping(now)
+        return []
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _carrying(self) -> bool:
+        return self.carried or self._media_sent_at > self._pinged_at
+
+    def _interval(self) -> float:
+        latest = max(self._media_heard_at, self._media_sent_at)
+        if self.carried or self._heard_at - latest < BUSY_MEMORY_S:
+            return min(BUSY_INTERVAL_S, self._keepalive_s)
+        return self._keepalive_s
+
+    def _send(self, kind: FrameType, body: bytes) -> None:
+        if self.state is not State.ENDED:
+            self._out.append(control(kind, body))
+
+    def _ping(self, now: float) -> None:
+        if len(self._pings) >= MAX_PINGS_OUT:
+            del self._pings[1]  # the oldest stays: it says since when the far side owes an answer
+        self._ping_number += 1
+        self._pings.append((self._ping_number, now))
+        self._pinged_at = now
+        if self._asked_at is None:
+            self._asked_at = now
+        self._send(FrameType.PING, self._ping_number.to_bytes(8, "big"))
+
+    def _pong(self, body: bytes, now: float) -> None:
+        number = int.from_bytes(body, "big")
+        while self._pings and self._pings[0][0] <= number <= self._ping_number:
+            asked, asked_at = self._pings.popleft()
+            if asked == number:
+                self.round_trip_s = now - asked_at
+                self._least_round_trip_s = min(self._least_round_trip_s, self.round_trip_s)
+        if self.outbox.stale and (not self._pings or now - self._pings[0][1] < self.stale_after_s):
+            self.outbox.stale = False
+
+    def _answer_ping(self, body: bytes, now: float) -> None:
+        passed = now - self._pong_counted_at
+        self._pong_counted_at = now
+        self._pong_allowance = min(MAX_PONGS_PER_S, self._pong_allowance + passed * MAX_PONGS_PER_S)
+        if self._pong_allowance < 1.0:
+            self.pings_ignored += 1
+            return
+        self._pong_allowance -= 1.0
+        self._send(FrameType.PONG, body)
+
+    def _control(self, frame: bytes, now: float, events: list[Event | bytes]) -> None:
+        kind, body = frame[2], frame[3:]
+        if self.state is State.GREETING:
+            self._greet(kind, body, events)
+        elif kind == FrameType.PING:
+            self._answer_ping(body, now)
+        elif kind == FrameType.PONG:
+            self._pong(body, now)
+        elif kind == FrameType.BYE:
+            events.append(self._heard_bye(body))
+        elif kind == FrameType.ERROR:
+            try:
+                events.append(ErrorReceived(decode(ErrorMessage, body)))
+            except MessageError as error:
+                # never answer an ERROR by an ERROR: two broken ends would talk for ever
+                events.append(self.end(Code.BAD_JSON, f"ERROR: {error}"))
+        elif kind in _PEER_FRAMES:
+            if self.role in _PEER_ROLES:
+                events.append(PeerFrame(FrameType(kind), frame))
+            else:
+                events.append(self.end(Code.ROLE, f"{FrameType(kind).name} is for links between Rallypoints"))
+        elif self.opener:
+            self._from_acceptor(kind, body, events)
+        else:
+            self._from_opener(kind, body, events)
+
+    def _greet(self, kind: int, body: bytes, events: list[Event | bytes]) -> None:
+        expected = FrameType.WELCOME if self.opener else FrameType.HELLO
+        if kind == FrameType.BYE:
+            events.append(self._heard_bye(body))
+            return
+        if kind != expected:
+            events.append(self.end(Code.ORDER, f"expected {expected.name} first, found type 0x{kind:02x}"))
+            return
+        try:
+            if self.opener:
+                welcome = decode(Welcome, body)
+                if self._refused(welcome.version, welcome.id, events):
+                    return
+                self.state = State.OPEN
+                self._keepalive_s = welcome.keepalive
+                if self.role in _PEER_ROLES:
+                    self._splitter.max_control = 0xFFFF
+                events.append(Opened(welcome))
+            else:
+                hello = decode(Hello, body)
+                if self._refused(hello.version, hello.id, events):
+                    return
+                try:
+                    self.role = LinkRole(hello.role)
+                except ValueError:
+                    known = ", ".join(LinkRole)
+                    events.append(self.end(Code.ROLE, f"role {hello.role!r} is unknown; known are {known}"))
+                    return
+                events.append(HelloReceived(hello))
+        except MessageError as error:
+            events.append(self.end(Code.BAD_JSON, f"{expected.name}: {error}"))
+
+    def _refused(self, version: int, claimed_id: str, events: list[Event | bytes]) -> bool:
+        if version != VERSION:
+            events.append(self.end(Code.VERSION, f"link version {VERSION} is spoken here, not {version}"))
+            return True
+        if self._expected_id is not None and claimed_id != self._expected_id:
+            events.append(
+                self.end(
+                    Code.IDENTITY, f"the certificate says {self._expected_id}, the greeting says {claimed_id}"
+                )
+            )
+            return True
+        return False
+
+    def _heard_bye(self, body: bytes) -> Ended:
+        self.state = State.ENDED
+        self._out.clear()
+        try:
+            bye = decode(Bye, body)
+        except MessageError as error:
+            return Ended(Code.BAD_JSON, f"an unreadable BYE: {error}", False)
+        retry_after = None if bye.retry_after is UNSET else bye.retry_after
+        return Ended(bye.code, bye.reason, False, retry_after, tuple(bye.alternatives))
+
+    def _from_acceptor(self, kind: int, body: bytes, events: list[Event | bytes]) -> None:
+        if kind == FrameType.JOINED:
+            try:
+                message = decode(Joined, body)
+                events.append(JoinedReceived(message.txn, message.stream, parse_u64(message.key)))
+            except (MessageError, ValueError) as error:
+                self.error(Code.BAD_JSON, f"JOINED: {error}")
+        elif kind == FrameType.WELCOME:
+            events.append(self.end(Code.ORDER, "a second WELCOME"))
+        elif kind in (FrameType.HELLO, FrameType.JOIN, FrameType.LEAVE):
+            events.append(self.end(Code.ROLE, f"{FrameType(kind).name} is for the opener of a link"))
+        else:
+            self._unsupported(kind)
+
+    def _from_opener(self, kind: int, body: bytes, events: list[Event | bytes]) -> None:
+        if kind == FrameType.JOIN:
+            self._join_asked(body, events)
+        elif kind == FrameType.LEAVE:
+            try:
+                stream = decode(Leave, body).stream
+                events.append(LeaveAsked(checked_stream_id(stream), stream_key(stream)))
+            except StreamIdError as error:
+                self.error(Code.BAD_STREAM, str(error))
+            except MessageError as error:
+                self.error(Code.BAD_JSON, f"LEAVE: {error}")
+        elif kind == FrameType.HELLO:
+            events.append(self.end(Code.ORDER, "a second HELLO"))
+        elif kind in (FrameType.WELCOME, FrameType.JOINED):
+            events.append(self.end(Code.ROLE, f"{FrameType(kind).name} is for the acceptor of a link"))
+        else:
+            self._unsupported(kind)
+
+    def _unsupported(self, kind: int) -> None:
+        self.error(Code.UNSUPPORTED, f"frame type 0x{kind:02x} is unknown in link version {VERSION}")
+
+    def _join_asked(self, body: bytes, events: list[Event | bytes]) -> None:
+        try:
+            message = decode(Join, body)
+        except MessageError as error:
+            readable = body.decode("utf-8", "replace").encode()
+            if readable != body:
+                self.error(Code.BAD_STREAM, "a stream id is UTF-8", txn_of(readable))
+            else:
+                self.error(Code.BAD_JSON, f"JOIN: {error}", txn_of(body))
+            return
+        try:
+            checked_stream_id(message.stream)
+        except StreamIdError as error:
+            self.error(Code.BAD_STREAM, str(error), message.txn)
+            return
+        source: int | str | None
+        if message.source is UNSET:
+            source = None
+        elif message.source == ANY_SOURCE:
+            source = ANY_SOURCE
+        else:
+            try:
+                source = parse_u64(message.source)
+            except ValueError as error:
+                self.error(Code.BAD_JSON, f"JOIN: source: {error}", message.txn)
+                return
+        key = stream_key(message.stream)
+        events.append(JoinAsked(message.txn, message.stream, key, message.listen, message.talk, source))
