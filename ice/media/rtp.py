@@ -74,6 +74,7 @@ class TalkFlag(enum.IntFlag):
     BURST_END = 4
 
 
+NO_FLAGS: Final = TalkFlag(0)
 KNOWN_FLAGS: Final = TalkFlag.EMERGENCY | TalkFlag.BURST_START | TalkFlag.BURST_END
 
 
@@ -268,7 +269,7 @@ class Talk:
 
     alias: str = ""
     priority: int = 0
-    flags: TalkFlag = TalkFlag(0)
+    flags: TalkFlag = NO_FLAGS
     node_id: bytes = b""
 
     def __attrs_post_init__(self) -> None:

@@ -1,0 +1,303 @@
+"""The one table of codecs, and from it an encoder or a decoder that all look alike.
+
+Inside, sound is ``int16[n]``, mono, 48 kHz, whatever goes over the wire: an encoder takes exactly ``samples`` = 48 × framing_ms of it
+per frame, a decoder gives exactly ``samples_48k(payload)`` of it per packet, from the first to the last. So whoever schedules
+sound counts in 48 kHz samples only, and :attr:`Codec.ticks_to_48k` is the one bridge from RTP timestamps.
+
+=====  ============  =========  ===============================================================================================
+name   payload type  RTP clock  behaviour
+=====  ============  =========  ===============================================================================================
+opus   118           48,000     RFC 7587; 6,000–128,000 bit/s; FEC and DTX; about 6.5 ms of delay in the codec
+pcmu   0             8,000      G.711 µ-law, 64 kbit/s; resampled with 2 ms of delay each way (:mod:`ice.media.resample`)
+pcma   8             8,000      G.711 A-law, likewise
+l16    96            48,000     linear PCM, big-endian (RFC 3551 §4.5.11), 768 kbit/s; no delay
+=====  ============  =========  ===============================================================================================
+
+Payload type 101 is telephone events (:mod:`ice.media.dtmf`); it is no sound and has no decoder here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, Protocol
+
+import attrs
+import numpy as np
+
+from ice.errors import LocalError
+from ice.media import g711, opus
+from ice.media.conceal import Concealer
+from ice.media.payload import (
+    FRAMINGS_MS,
+    SAMPLE_RATE,
+    MalformedPayload,
+    Pcm,
+    UnknownPayloadType,
+    check_conceal,
+    check_frame,
+    check_framing,
+)
+from ice.media.resample import Downsampler, Upsampler
+
+__all__ = [
+    "BY_PAYLOAD_TYPE",
+    "CODECS",
+    "FRAMINGS_MS",
+    "SAMPLE_RATE",
+    "TELEPHONE_EVENT",
+    "Codec",
+    "Decoder",
+    "Encoder",
+    "MalformedPayload",
+    "Pcm",
+    "UnknownPayloadType",
+    "codec",
+    "decoder",
+    "encoder",
+    "largest_payload",
+]
+
+TELEPHONE_EVENT: Final = 101  # RTP payload type of RFC 4733 events
+MAX_PCM_MS: Final = 200  # RFC 3551 §4.2: what a receiver of sampled audio is to accept in one packet
+
+
+@attrs.frozen
+class Codec:
+    """One row of the table: its name in the configuration, its RTP payload type and its RTP clock in Hz."""
+
+    name: str
+    payload_type: int
+    clock_rate: int
+
+    @property
+    def ticks_to_48k(self) -> int:
+        """How many samples at 48 kHz one unit of the RTP timestamp stands for."""
+        return SAMPLE_RATE // self.clock_rate
+
+    def timestamp_step(self, framing_ms: int) -> int:
+        """How far the RTP timestamp advances from one frame to the next."""
+        return framing_ms * self.clock_rate // 1000
+
+
+class Encoder(Protocol):
+    """One talker's voice, frame by frame, to payloads. Not for use from two threads at once."""
+
+    @property
+    def codec(self) -> Codec: ...
+
+    @property
+    def framing_ms(self) -> int: ...
+
+    @property
+    def samples(self) -> int:
+        """Samples at 48 kHz per frame: 48 × framing_ms."""
+
+    @property
+    def timestamp_step(self) -> int:
+        """Units of the RTP clock per frame, whether the frame is sent or, by DTX, is not."""
+
+    def encode(self, pcm: Pcm) -> bytes:
+        """The payload of one frame, ``b""`` where DTX says that nothing needs to be sent.
+
+        Raises :class:`~ice.errors.LocalError` unless ``pcm`` is ``int16[samples]``.
+        """
+
+    def reset(self) -> None:
+        """Forget what was heard: the next frame begins a new burst."""
+
+
+class Decoder(Protocol):
+    """One talker's payloads to ``int16[n]``, 48 kHz mono. Not for use from two threads at once."""
+
+    @property
+    def codec(self) -> Codec: ...
+
+    def decode(self, payload: bytes) -> Pcm:
+        """``samples_48k(payload)`` samples; raises :class:`~ice.media.payload.MalformedPayload` and goes on working after it."""
+
+    def conceal(self, samples: int, following: bytes | None = None) -> Pcm:
+        """Exactly ``samples`` (1 to one second) for what is missing: recovered from the packet behind the gap, or extrapolated.
+
+        ``following`` is that packet where it is here already; it must still be decoded afterwards.
+        """
+
+    def recoverable(self, following: bytes) -> bool:
+        """Whether ``following`` carries a copy of what came before it, so that concealing is more than guessing."""
+
+    def samples_48k(self, payload: bytes) -> int:
+        """What :meth:`decode` would give, without decoding; raises :class:`~ice.media.payload.MalformedPayload`."""
+
+    def reset(self) -> None:
+        """Forget the talker: the next packet begins a new burst."""
+
+
+OPUS: Final = Codec("opus", 118, 48_000)
+PCMU: Final = Codec("pcmu", 0, 8_000)
+PCMA: Final = Codec("pcma", 8, 8_000)
+L16: Final = Codec("l16", 96, 48_000)
+
+CODECS: Final[Mapping[str, Codec]] = MappingProxyType({row.name: row for row in (OPUS, PCMU, PCMA, L16)})
+BY_PAYLOAD_TYPE: Final[Mapping[int, Codec]] = MappingProxyType(
+    {row.payload_type: row for row in CODECS.values()}
+)
+
+
+class OpusEncoder(opus.Encoder):
+    """:class:`ice.media.opus.Encoder` as a row of the table."""
+
+    codec = OPUS
+
+    @property
+    def timestamp_step(self) -> int:
+        return self.codec.timestamp_step(self.framing_ms)
+
+
+class OpusDecoder(opus.Decoder):
+    """:class:`ice.media.opus.Decoder` as a row of the table."""
+
+    codec = OPUS
+
+
+class _PcmEncoder:
+    """What G.711 and L16 share: one frame in, one payload out, always."""
+
+    def __init__(self, codec: Codec, framing_ms: int) -> None:
+        self.codec = codec
+        self.framing_ms = check_framing(framing_ms)
+        self.samples = framing_ms * SAMPLE_RATE // 1000
+        self.timestamp_step = codec.timestamp_step(framing_ms)
+
+
+class G711Encoder(_PcmEncoder):
+    """48 kHz to 8 kHz, then the law of the codec."""
+
+    def __init__(self, codec: Codec, framing_ms: int) -> None:
+        super().__init__(codec, framing_ms)
+        self._down = Downsampler(codec.ticks_to_48k)
+        self._law: Callable[[Pcm], bytes] = g711.encode_mu if codec is PCMU else g711.encode_a
+
+    def encode(self, pcm: Pcm) -> bytes:
+        return self._law(self._down.process(check_frame(pcm, self.samples)))
+
+    def reset(self) -> None:
+        self._down.reset()
+
+
+class L16Encoder(_PcmEncoder):
+    """Samples in network byte order."""
+
+    def encode(self, pcm: Pcm) -> bytes:
+        return check_frame(pcm, self.samples).astype(">i2").tobytes()
+
+    def reset(self) -> None:
+        """There is nothing to forget."""
+
+
+class _PcmDecoder:
+    """What G.711 and L16 share: the length of a payload is its duration, and nothing in it repeats an earlier one."""
+
+    def __init__(self, codec: Codec, bytes_per_tick: int) -> None:
+        self.codec = codec
+        self._bytes_per_tick = bytes_per_tick
+        self._largest = MAX_PCM_MS * codec.clock_rate // 1000 * bytes_per_tick
+        self._concealer = Concealer(codec.clock_rate)
+
+    def recoverable(self, following: bytes) -> bool:
+        return False
+
+    def samples_48k(self, payload: bytes) -> int:
+        if not payload:
+            raise MalformedPayload("empty", f"a {self.codec.name} payload without a single sample")
+        if len(payload) > self._largest:
+            raise MalformedPayload(
+                "too-long",
+                f"a {self.codec.name} payload of {len(payload)} bytes is longer than {MAX_PCM_MS} ms",
+            )
+        ticks, rest = divmod(len(payload), self._bytes_per_tick)
+        if rest:
+            raise MalformedPayload(
+                "odd", f"a {self.codec.name} payload of {len(payload)} bytes ends inside a sample"
+            )
+        return ticks * self.codec.ticks_to_48k
+
+
+class G711Decoder(_PcmDecoder):
+    """The law of the codec, then 8 kHz to 48 kHz."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__(codec, 1)
+        self._up = Upsampler(codec.ticks_to_48k)
+        self._law: Callable[[bytes], Pcm] = g711.decode_mu if codec is PCMU else g711.decode_a
+
+    def decode(self, payload: bytes) -> Pcm:
+        self.samples_48k(payload)
+        return self._up.process(self._concealer.heard(self._law(payload)))
+
+    def conceal(self, samples: int, following: bytes | None = None) -> Pcm:
+        ticks = -(-check_conceal(samples) // self._up.factor)
+        return self._up.process(self._concealer.conceal(ticks))[:samples]
+
+    def reset(self) -> None:
+        self._up.reset()
+        self._concealer.reset()
+
+
+class L16Decoder(_PcmDecoder):
+    """Samples in network byte order."""
+
+    def __init__(self) -> None:
+        super().__init__(L16, 2)
+
+    def decode(self, payload: bytes) -> Pcm:
+        self.samples_48k(payload)
+        return self._concealer.heard(np.frombuffer(payload, ">i2").astype(np.int16))
+
+    def conceal(self, samples: int, following: bytes | None = None) -> Pcm:
+        return self._concealer.conceal(check_conceal(samples))
+
+    def reset(self) -> None:
+        self._concealer.reset()
+
+
+def codec(name: str) -> Codec:
+    """The row of that name; raises :class:`~ice.errors.LocalError` that lists the names."""
+    try:
+        return CODECS[name]
+    except KeyError:
+        raise LocalError(f"codec {name!r} is none of {', '.join(CODECS)}") from None
+
+
+def encoder(
+    name: str, *, bitrate: int = 24_000, framing_ms: int = 20, fec: bool = True, dtx: bool = False
+) -> Encoder:
+    """An encoder for one talker. ``bitrate``, ``fec`` and ``dtx`` concern Opus alone; the others have one rate and send always.
+
+    Raises :class:`~ice.errors.LocalError` for settings out of range and where libopus is not installed.
+    """
+    row = codec(name)
+    if row is OPUS:
+        return OpusEncoder(bitrate, framing_ms, fec=fec, dtx=dtx)
+    if row is L16:
+        return L16Encoder(row, framing_ms)
+    return G711Encoder(row, framing_ms)
+
+
+def decoder(payload_type: int) -> Decoder:
+    """A decoder for one talker; raises :class:`~ice.media.payload.UnknownPayloadType`."""
+    row = BY_PAYLOAD_TYPE.get(payload_type)
+    if row is None:
+        raise UnknownPayloadType(payload_type)
+    if row is OPUS:
+        return OpusDecoder()
+    if row is L16:
+        return L16Decoder()
+    return G711Decoder(row)
+
+
+def largest_payload(name: str, framing_ms: int) -> int:
+    """The most bytes that a frame of this codec can take, for comparison with what a path lets through (L16 is large)."""
+    row = codec(name)
+    if row is OPUS:
+        return opus.MAX_ENCODED
+    return row.timestamp_step(check_framing(framing_ms)) * (2 if row is L16 else 1)
