@@ -228,9 +228,9 @@ class AccessRule(Section):
         max_length=10_000,
         description="Patterns (* ?) of the stream ids that the rule is for.",
     )
-    listen: bool = Field(True, description="The rule is for listening, and an allowed one may listen.")
-    talk: bool = Field(True, description="The rule is for talking, and an allowed one may talk.")
-    allow: bool = Field(True, description="Allow (true) or deny (false).")
+    listen: bool = Field(True, description="Those whom the rule allows may listen.")
+    talk: bool = Field(True, description="Those whom the rule allows may talk.")
+    allow: bool = Field(True, description="Set to false, the rule denies: neither listening nor talking.")
 
 
 class RallypointSettings(Section):

@@ -1,0 +1,264 @@
+"""What a site's files are worth: the certificates, keys and lists that a configuration names.
+
+A configuration can be right to the letter and the daemon still be unable to start, or about to be. :func:`check_site` looks
+once at everything it names and says all it finds, each with what to type. ``ice check`` and ``ice doctor`` print the
+findings; a daemon logs them when it starts and when it reloads. It reads files and changes nothing; the time is an argument.
+
+Which certificates must be there depends on what this machine is for. Asked for certain roles, it asks for theirs; asked for
+none, it asks for every certificate that the file names itself, and for at least one of the defaults: a person's laptop has
+no Rallypoint's certificate, and a Rallypoint nobody's.
+"""
+
+import stat
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+import attrs
+from cryptography import x509
+
+from ice.config.load import Loaded
+from ice.config.problems import Problem, dotted
+from ice.errors import LocalError
+from ice.security.certificates import (
+    BadIdentity,
+    FileTrouble,
+    Role,
+    Validity,
+    common_name,
+    key_mode_warning,
+    read_authorities,
+    read_certificates,
+    role_and_id,
+    validity,
+    validity_in_words,
+)
+from ice.security.refusals import Reason
+from ice.security.trust import Credentials, Trust
+
+SOON = timedelta(days=30)  # long enough for a person on leave to come back and renew
+
+
+class Severity(StrEnum):
+    """How bad a finding is: an error keeps something from working, a warning will, or may not be meant."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@attrs.frozen
+class Finding:
+    """One thing found: how bad, in which file, line (0: as a whole) and key (or ""), what is true, and what to do (or "")."""
+
+    severity: Severity
+    file: str
+    message: str
+    remedy: str = ""
+    line: int = 0
+    key: str = ""
+
+    @property
+    def where(self) -> str:
+        """``etc/ice.toml:41: rallypoint.listen``, or as much of it as there is."""
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return ": ".join(part for part in (place, self.key) if part)
+
+    def __str__(self) -> str:
+        parts = (self.where, self.message + (f"; to do: {self.remedy}" if self.remedy else ""))
+        return ": ".join(part for part in parts if part)
+
+
+class Purpose(StrEnum):
+    """What a machine is for, as far as certificates go."""
+
+    CLIENT = "client"  # opens links with [identity]: a person, or a satellite
+    RALLYPOINT = "rallypoint"  # accepts links with [rallypoint]
+
+
+_SECTION = {Purpose.CLIENT: "identity", Purpose.RALLYPOINT: "rallypoint"}
+_ROLES = {Purpose.CLIENT: (Role.CLIENT, Role.SATELLITE), Purpose.RALLYPOINT: (Role.RALLYPOINT,)}
+
+
+def problem_finding(problem: Problem, severity: Severity) -> Finding:
+    """A :class:`~ice.config.problems.Problem` of the file as a finding."""
+    return Finding(severity, problem.file, problem.message, line=problem.line, key=problem.key)
+
+
+def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()) -> list[Finding]:
+    """Everything there is to say about `loaded` and the files it names, at the time `now` (with time zone)."""
+    findings = [problem_finding(problem, Severity.WARNING) for problem in loaded.warnings]
+    trust, about_trust = _check_trust(loaded, now)
+    findings += about_trust
+    wanted = set(purposes) or _purposes(loaded)
+    for purpose in Purpose:
+        if purpose in wanted:
+            findings += _check_leaf(loaded, purpose, trust, now)
+    return findings
+
+
+def _purposes(loaded: Loaded) -> set[Purpose]:
+    named = {
+        p for p in Purpose if loaded.gives(_SECTION[p], "certificate") or loaded.gives(_SECTION[p], "key")
+    }
+    present = {p for p in Purpose if _present(_files(loaded, p)[0])}
+    return named | present or set(Purpose)
+
+
+def _files(loaded: Loaded, purpose: Purpose) -> tuple[Path, Path]:
+    section = loaded.config.identity if purpose is Purpose.CLIENT else loaded.config.rallypoint
+    return section.certificate, section.key
+
+
+def _present(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # it is somewhere we may not look; reading it will say so
+    return True
+
+
+def _check_trust(loaded: Loaded, now: datetime) -> tuple[Trust | None, list[Finding]]:
+    """Whom we believe, as far as the files say, and what is wrong with them."""
+    settings = loaded.config.authority
+    findings = []
+    for path in settings.certificates:
+        if not _present(path):
+            key = ("authority", "certificates")
+            findings.append(_missing(loaded, key, path, "an authority's certificate", "ice pki init"))
+            continue
+        try:
+            authorities = read_authorities([path])
+        except LocalError as error:
+            findings.append(_trouble(path, error))
+            continue
+        remedy = (
+            "make a new authority, and list both in authority.certificates until all certificates are renewed"
+        )
+        for authority in authorities:
+            findings += _check_validity(authority, path, now, remedy)
+        findings += _check_mode(path.with_suffix(".key"))
+    if findings and any(finding.severity is Severity.ERROR for finding in findings):
+        return _trust_alone(loaded, now), findings
+    try:
+        trust = Trust.read(settings.certificates, settings.revocations, now)
+    except (LocalError, OSError) as error:
+        findings.append(_trouble(settings.revocations, error))
+        return _trust_alone(loaded, now), findings
+    for warning in trust.warnings:
+        findings.append(_split(settings.revocations, warning, Severity.WARNING))
+    return trust, findings
+
+
+def _trust_alone(loaded: Loaded, now: datetime) -> Trust | None:
+    """The authorities that can be read, so that leaves can be checked in spite of other faults."""
+    readable: list[x509.Certificate] = []
+    for path in loaded.config.authority.certificates:
+        try:
+            readable += read_authorities([path])
+        except LocalError:
+            continue
+    return Trust(tuple(readable)) if readable else None
+
+
+def _check_leaf(loaded: Loaded, purpose: Purpose, trust: Trust | None, now: datetime) -> Iterator[Finding]:
+    section = _SECTION[purpose]
+    path, key = _files(loaded, purpose)
+    remedy = "ice pki init" if trust is None else f"ice pki issue {path.stem} --role {purpose}"
+    if not _present(path):
+        yield _missing(
+            _where(loaded, section, "certificate"), path, f"the certificate of this {purpose}", remedy
+        )
+        return
+    try:
+        certificate = read_certificates(path)[0]
+    except LocalError as error:
+        yield _trouble(path, error)
+        return
+    yield from _check_validity(certificate, path, now, f"ice pki renew {path.stem}")
+    yield from _check_role(certificate, path, purpose)
+    if trust is not None:
+        yield from _check_trusted(certificate, path, trust, now)
+    if not _present(key):
+        yield _missing(loaded, (section, "key"), key, f"the private key of {path.name}", remedy)
+        return
+    try:
+        Credentials.read(path, key)
+    except FileTrouble as error:
+        yield _trouble(key, error)
+    yield from _check_mode(key)
+
+
+def _check_validity(
+    certificate: x509.Certificate, path: Path, now: datetime, remedy: str
+) -> Iterator[Finding]:
+    state = validity(certificate, now)
+    said = f"the certificate of '{_shown(certificate)}' is {validity_in_words(certificate, now)}"
+    if state is Validity.EXPIRED:
+        yield Finding(Severity.ERROR, str(path), said.replace(" is expired", " expired"), remedy)
+    elif state is Validity.NOT_YET:
+        yield Finding(Severity.ERROR, str(path), said, "set this machine's clock (timedatectl)")
+    elif certificate.not_valid_after_utc - now <= SOON:
+        yield Finding(Severity.WARNING, str(path), f"{said}: it expires soon", remedy)
+
+
+def _check_role(certificate: x509.Certificate, path: Path, purpose: Purpose) -> Iterator[Finding]:
+    try:
+        role, _ = role_and_id(certificate)
+    except BadIdentity as error:
+        yield Finding(Severity.ERROR, str(path), str(error), f"ice pki issue {path.stem} --role {purpose}")
+        return
+    if role not in _ROLES[purpose]:
+        expected = " or ".join(_ROLES[purpose])
+        yield Finding(
+            Severity.ERROR,
+            str(path),
+            f"expected a certificate with the role {expected}, found the role {role}",
+            f"name the right file, or: ice pki issue NAME --role {purpose}",
+        )
+
+
+def _check_trusted(
+    certificate: x509.Certificate, path: Path, trust: Trust, now: datetime
+) -> Iterator[Finding]:
+    refusal = trust.refuses(certificate, now)
+    if refusal is None or refusal.reason in (Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.BAD_IDENTITY):
+        return  # told already, with a remedy of its own
+    yield Finding(
+        Severity.ERROR,
+        str(path),
+        refusal.sentence,
+        "issue it anew with the authority in authority.certificates, or list the authority that issued it there",
+    )
+
+
+def _check_mode(key: Path) -> Iterator[Finding]:
+    if key_mode_warning(key) is None:
+        return
+    mode = stat.S_IMODE(key.stat().st_mode)
+    message = f"mode {mode:04o} lets others than the owner use this private key"
+    yield Finding(Severity.WARNING, str(key), message, f"chmod 600 {key}")
+
+
+def _missing(loaded: Loaded, setting: tuple[str, str], path: Path, what: str, remedy: str) -> Finding:
+    """`setting` names a file that is not there; the line is told where the setting is written down, not a default."""
+    line = loaded.positions.line(setting) if loaded.gives(*setting) else 0
+    message = f"there is no file {path}, which should hold {what}"
+    return Finding(Severity.ERROR, str(loaded.path), message, remedy, line, dotted(setting))
+
+
+def _trouble(path: Path, error: Exception) -> Finding:
+    return _split(path, str(error), Severity.ERROR)
+
+
+def _split(path: Path, text: str, severity: Severity) -> Finding:
+    """A sentence of :mod:`ice.security` ("file: what is so; type: command") in its parts."""
+    message = text.removeprefix(f"{path}: ")
+    message, _, remedy = message.partition("; type: ")
+    return Finding(severity, str(path), message, remedy)
+
+
+def _shown(certificate: x509.Certificate) -> str:
+    return "".join(character for character in common_name(certificate)[:64] if character.isprintable())
