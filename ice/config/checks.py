@@ -168,9 +168,7 @@ def _check_leaf(loaded: Loaded, purpose: Purpose, trust: Trust | None, now: date
     path, key = _files(loaded, purpose)
     remedy = "ice pki init" if trust is None else f"ice pki issue {path.stem} --role {purpose}"
     if not _present(path):
-        yield _missing(
-            _where(loaded, section, "certificate"), path, f"the certificate of this {purpose}", remedy
-        )
+        yield _missing(loaded, (section, "certificate"), path, f"the certificate of this {purpose}", remedy)
         return
     try:
         certificate = read_certificates(path)[0]
