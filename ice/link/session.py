@@ -53,6 +53,7 @@ from ice.link.outbox import Outbox
 
 DEAD_AFTER_PING_S = 1.5
 BUSY_INTERVAL_S = 1.0  # between PINGs while media flows
+PATIENCE_S = 0.3  # the acceptor of an idle link lets the opener ask first: one PING serves both ends
 BUSY_MEMORY_S = 2.0  # a burst counts as running this long after its last packet
 STALE_AFTER_S = 0.5
 STALE_AFTER_MAX_S = 1.4  # a long round trip may stretch the bound, but never past the death of the link
@@ -362,7 +363,7 @@ class Session:
         latest = max(self._media_heard_at, self._media_sent_at)
         if self.carried or self._heard_at - latest < BUSY_MEMORY_S:
             return min(BUSY_INTERVAL_S, self._keepalive_s)
-        return self._keepalive_s
+        return self._keepalive_s if self.opener else self._keepalive_s + PATIENCE_S
 
     def _send(self, kind: FrameType, body: bytes) -> None:
         if self.state is not State.ENDED:

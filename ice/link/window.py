@@ -2,7 +2,7 @@
 
 Sequence numbers are u32 and wrap; comparison is serial (RFC 1982).  A number ahead moves the window; one inside
 it is fresh exactly once; one behind it is late.  A forward jump of more than 2,000 is suspect (a bug, or somebody
-who wants to blind the window): it is dropped, and believed as soon as the next datagram confirms it.  After 30 s of
+who wants to blind the window): it is dropped, and believed as soon as another datagram a little further on confirms it.  After 30 s of
 silence the bitmap is forgotten, so that everything up to the high-water mark counts as seen; after an hour the mark
 goes as well and the source may begin anywhere.
 """
@@ -66,10 +66,10 @@ class Window:
                 if not confirmed:
                     self._suspect = sequence
                     return JUMP
-                self._bits = 1
+                self._bits, self._suspect = 1, -1
             else:
                 self._bits = ((self._bits << ahead) | 1) & _FULL if ahead < SIZE else 1
-            self._high, self._suspect = sequence, -1
+            self._high = sequence
             return FRESH
         behind = (high - sequence) & _U32
         if behind >= SIZE:
