@@ -31,6 +31,7 @@ class NamingTests(SynchronousTestCase):
     def test_prefix(self) -> None:
         """A source begins with 4 bytes that follow from the identity."""
         prefix = source_prefix(SOMEBODY)
+        self.assertEqual(f"{prefix:08x}", "a8faed6a")
         self.assertEqual(prefix.to_bytes(4, "big"), sha256(SOMEBODY.bytes).digest()[:4])
         self.assertEqual(new_source(SOMEBODY, lambda bits: 0xDEADBEEF), (prefix << 32) | 0xDEADBEEF)
 
