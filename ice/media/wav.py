@@ -273,15 +273,15 @@ def _mono_blocks(path: Path | str, file: BinaryIO, form: Format) -> Iterator[npt
 def _samples(data: bytes, form: Format) -> npt.NDArray[np.float32]:
     match form.code, form.bits:
         case 1, 8:
-            return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
+            return (np.frombuffer(data, np.uint8).astype(np.float32) - np.float32(128)) * np.float32(2**-7)
         case 1, 16:
-            return np.frombuffer(data, "<i2").astype(np.float32) / 32_768
+            return np.frombuffer(data, "<i2").astype(np.float32) * np.float32(2**-15)
         case 1, 24:
             wide = np.zeros((len(data) // 3, 4), np.uint8)
             wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-            return wide.reshape(-1).view("<i4").astype(np.float32) / 2_147_483_648
+            return wide.reshape(-1).view("<i4").astype(np.float32) * np.float32(2**-31)
         case 1, 32:
-            return np.frombuffer(data, "<i4").astype(np.float32) / 2_147_483_648
+            return np.frombuffer(data, "<i4").astype(np.float32) * np.float32(2**-31)
         case _:
             real = np.frombuffer(data, "<f4" if form.bits == 32 else "<f8")
             # Not-a-number is silence; what is far over full scale is clipped before it can overflow a sum.
