@@ -24,14 +24,21 @@ from __future__ import annotations
 
 import socket as sockets
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import attrs
 import service_identity
 from cryptography import x509
 from OpenSSL import SSL, crypto
-from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+from service_identity.hazmat import (
+    DNS_ID,
+    DNSPattern,
+    IPAddress_ID,
+    IPAddressPattern,
+    verify_service_identity,
+)
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
@@ -73,6 +80,10 @@ class _Handshake:
     peer: Peer | None = None
 
 
+# Beside the connections and not in their application data, for Twisted's TLS puts its own protocol there.
+_HANDSHAKES: WeakKeyDictionary[SSL.Connection, _Handshake] = WeakKeyDictionary()
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTls:
     """The accepting end: requires a certificate of a trusted authority, of any role.
@@ -103,7 +114,7 @@ class ServerTls:
     def connection(self, socket: sockets.socket | None = None) -> SSL.Connection:
         """A connection that waits for a client: over this socket, or over memory BIOs."""
         connection = SSL.Connection(self._inside.context, socket)
-        connection.set_app_data(_Handshake(expected=""))
+        _HANDSHAKES[connection] = _Handshake(expected="")
         connection.set_accept_state()
         return connection
 
@@ -149,7 +160,7 @@ class ClientTls:
         """
         literal = _literal(address)
         connection = SSL.Connection(self._inside.context, socket)
-        connection.set_app_data(_Handshake(expected=address if self.verify_name else ""))
+        _HANDSHAKES[connection] = _Handshake(expected=address if self.verify_name else "")
         if not literal:
             connection.set_tlsext_host_name(_ascii_name(address))
         connection.set_connect_state()
@@ -178,8 +189,8 @@ def peer_of(connection: SSL.Connection) -> Peer:
 
     :raises LocalError: the handshake is not finished, or the connection is not one of ours.
     """
-    handshake = connection.get_app_data()
-    if not isinstance(handshake, _Handshake) or handshake.peer is None:
+    handshake = _HANDSHAKES.get(connection)
+    if handshake is None or handshake.peer is None:
         raise LocalError("the far side is not known before its TLS handshake is finished")
     return handshake.peer
 
@@ -242,7 +253,7 @@ class _Inside:
 
         Raising refuses: the exception leaves ``do_handshake``, and OpenSSL sends the alert that fits its own error number.
         """
-        handshake = connection.get_app_data()
+        handshake = _HANDSHAKES[connection]
         if not preverified:
             if error in _TOLERATED:
                 return True
@@ -277,33 +288,44 @@ def _check_rallypoint(peer: Peer, certificate: x509.Certificate, expected: str) 
         )
     if not expected:
         return
+    # The patterns are made here, because service-identity's own reading of a certificate fails on every URN: it takes a URI with more
+    # than one colon for malformed.
+    dns, literal = _addresses(certificate)
     try:
-        if _literal(expected):
-            verify_certificate_ip_address(certificate, expected)
-        else:
-            verify_certificate_hostname(certificate, expected)
+        verify_service_identity(
+            cert_patterns=[
+                *(DNSPattern.from_bytes(name.encode()) for name in dns),
+                *map(IPAddressPattern, literal),
+            ],
+            obligatory_ids=[IPAddress_ID(expected) if _literal(expected) else DNS_ID(expected.rstrip("."))],
+            optional_ids=[],
+        )
     except (service_identity.VerificationError, service_identity.CertificateError, ValueError):
+        listed = ", ".join([*dns, *map(str, literal)][:8])
         raise HandshakeRefused(
             Refusal(
                 Reason.NAME_MISMATCH,
-                f"the certificate of {peer.identity} does not name '{expected}', only {_names(certificate)}: dial one of those, or issue it "
+                f"the certificate of {peer.identity} does not name '{expected}', only {listed or 'no address'}: dial one of those, or issue it "
                 "with --dns or --ip, or set network.verify_name = false",
                 by_us=True,
             )
         ) from None
 
 
-def _names(certificate: x509.Certificate) -> str:
-    """The DNS names and addresses in a certificate, as text."""
+def _addresses(
+    certificate: x509.Certificate,
+) -> tuple[list[str], list[IPv4Address | IPv6Address]]:
+    """The DNS names and literal addresses in a certificate; networks, which only authorities may carry, left out."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
-        return "no address"
-    found = [
-        *names.get_values_for_type(x509.DNSName),
-        *map(str, names.get_values_for_type(x509.IPAddress)),
+        return [], []
+    literal = [
+        each
+        for each in names.get_values_for_type(x509.IPAddress)
+        if isinstance(each, (IPv4Address, IPv6Address))
     ]
-    return ", ".join(found[:8]) or "no address"
+    return names.get_values_for_type(x509.DNSName), literal
 
 
 def _fault(shown: crypto.X509, error: int) -> Refusal:

@@ -69,7 +69,8 @@ class HandshakeRefused(SSL.Error, RemoteError):
     """
 
     def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.sentence)
+        # In the shape of OpenSSL's error queue, which Twisted's TLS takes apart to look for an end of file.
+        super().__init__([("ice", "verification", refusal.sentence)])
         self.refusal = refusal
 
     def __str__(self) -> str:
