@@ -4,8 +4,8 @@ What was heard last is repeated one pitch period at a time, so that a vowel goes
 resemble themselves most, 5 to 15 ms back. The repetition stands for 10 ms, then fades to silence at 60 ms: a longer gap is no
 packet loss but a lost talker. The first packet behind a gap is faded in over the repetition for 4 ms.
 
-Appendix I delays all sound by 3.75 ms to blend the seam in front of a gap. Here nothing is delayed: the step that is left at the
-seam is carried on as an offset that fades within a quarter of a period.
+Appendix I delays all sound by 3.75 ms to blend the seam in front of a gap. Here nothing is delayed: the step that is left where a
+period follows the last is carried on as an offset that fades within a quarter of the period.
 """
 
 from __future__ import annotations
@@ -77,15 +77,28 @@ class Concealer:
         energies = energy[COMPARED : COMPARED + len(products)] - energy[: len(products)]
         likeness = products / np.sqrt(np.maximum(energies, 1.0))
         period = (MAX_PERIOD - int(np.argmax(likeness))) * self._scale
+        if self._scale > 1:
+            period = self._refined(history, period)
         self._period = history[-period:]
         self._step = float(history[-1] - history[-period - 1])
+
+    def _refined(self, history: npt.NDArray[np.float32], period: int) -> int:
+        """The period near ``period`` to one sample at the full rate."""
+        longest = min(period + self._scale, MAX_PERIOD * self._scale)
+        shortest = max(period - self._scale, MIN_PERIOD * self._scale)
+        compared = COMPARED * self._scale
+        recent = history[-compared:]
+        # Entry k compares with what lies longest - k before; over so few lags the energy hardly differs.
+        products = np.correlate(history[-compared - longest : len(history) - shortest], recent, "valid")
+        return longest - int(np.argmax(products))
 
     def _continued(self, samples: int) -> npt.NDArray[np.float32]:
         """``samples`` of the repetition from where the gap stands now."""
         position = np.arange(self._lost, self._lost + samples)
         period = len(self._period)
         quarter = period // 4
-        offset = self._step * np.maximum(0, 1 - position / quarter)
+        turn = position % period
+        offset = self._step * np.maximum(0, 1 - turn / quarter)
         full, silent = FULL_MS * self.rate // 1000, SILENT_MS * self.rate // 1000
         gain = np.clip((silent - position) / (silent - full), 0, 1)
-        return np.asarray((self._period[position % period] + offset) * gain, np.float32)
+        return np.asarray((self._period[turn] + offset) * gain, np.float32)

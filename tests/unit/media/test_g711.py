@@ -108,7 +108,7 @@ class DecodeTests(SynchronousTestCase):
         for wave, overload, level in ((mu, 4 * 8_159, -3.17), (a, 8 * 4_096, -3.14)):
             self.assertEqual(wave[:4].tolist(), (-wave[4:]).tolist())
             peak = np.sqrt(2 * np.mean(wave**2))
-            self.assertAlmostEqual(float(20 * np.log10(peak / overload)), level, delta=0.02)
+            self.assertApproximates(float(20 * np.log10(peak / overload)), level, 0.02)
 
     @settings(max_examples=100, deadline=None)
     @given(st.binary(max_size=400))

@@ -209,7 +209,7 @@ class TalkTests(SynchronousTestCase):
         assert extension is not None
         self.assertEqual(
             (extension.profile, extension.data.hex()),
-            (0x1000, "1007c39c6e697420371101ff1201041310000102030405060708090a0b0c0d0e0f00"),
+            (0x1000, "1007c39c6e697420371101ff1201041310000102030405060708090a0b0c0d0e0f000000"),
         )
 
     @settings(max_examples=150, deadline=None)
