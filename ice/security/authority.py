@@ -280,8 +280,12 @@ def trust(folder: Path, file: Path) -> tuple[Path, list[Entry]]:
 
     :returns: the file written (or there already), and what is in it.
     :raises FileTrouble: the file holds no authority.
+    :raises LocalError: it is our own.
     """
     certificates = read_authorities([file])
+    own = folder / "authority.pem"
+    if own.exists() and set(certificates) <= set(read_authorities([own])):
+        raise LocalError(f"{file}: this is the authority in {own}, which is trusted already")
     path = folder / f"authority-{fingerprint(certificates[0])[:6]}.pem"
     entries = [Entry(path.stem, c, "authority", None, None, ours=True) for c in certificates]
     make_folder(folder)
