@@ -100,7 +100,7 @@ class WavWriter:
     """A 16-bit mono file at ``rate`` Hz that grows by pieces of ``int16[n]``, 48 kHz mono, and is playable after each.
 
     At another rate than 48 kHz the resampler holds back up to 0.15 s, which :meth:`close` writes. A context manager. Every method may
-    raise :class:`BadWav`: no permission, disk full, 4 GiB reached.
+    raise :class:`BadWav`: no permission, disk full (the file is closed then, whole up to the last piece), 4 GiB reached.
     """
 
     def __init__(self, path: Path | str, *, rate: int = SAMPLE_RATE) -> None:
@@ -111,8 +111,9 @@ class WavWriter:
         self._resampler = (
             None if rate == SAMPLE_RATE else soxr.ResampleStream(SAMPLE_RATE, rate, 1, dtype="int16")
         )
+        self._file: BinaryIO | None = None
         try:
-            self._file: BinaryIO | None = self.path.open("wb", buffering=0)
+            self._file = self.path.open("wb", buffering=0)
             self._file.write(self._header())
         except OSError as error:
             raise self._failed(error) from error
@@ -141,7 +142,8 @@ class WavWriter:
                 self._append(self._resampler.resample_chunk(np.zeros(0, np.int16), last=True))
         finally:
             file, self._file = self._file, None
-            file.close()
+            if file is not None:
+                file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -179,6 +181,10 @@ class WavWriter:
         )  # fmt: skip
 
     def _failed(self, error: OSError) -> BadWav:
+        """Let go of the file, which is as it was before the piece that could not be written, and say why."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
         return BadWav(f"{self.path}: cannot be written: {error.strerror or error}")
 
 
