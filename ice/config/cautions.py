@@ -40,10 +40,8 @@ def _warnings(config: Config) -> Iterator[tuple[Path, str]]:
 def _access(rules: tuple[AccessRule, ...]) -> Iterator[tuple[Path, str]]:
     for index, rule in enumerate(rules):
         path = ("rallypoint", "access", index)
-        if not rule.listen and not rule.talk:
-            yield path, "this rule is for neither listening nor talking, and so for nothing"
-        elif (
-            rule.name == "*" and "*" in rule.streams and rule.listen and rule.talk and index + 1 < len(rules)
-        ):
+        if rule.allow and not rule.listen and not rule.talk:
+            yield path, "this rule allows neither listening nor talking; to deny, write allow = false"
+        if rule.name == "*" and "*" in rule.streams and index + 1 < len(rules):
             yield path, "this rule fits everybody and every stream; those after it are never asked"
             return

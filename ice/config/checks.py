@@ -134,9 +134,7 @@ def _check_trust(loaded: Loaded, now: datetime) -> tuple[Trust | None, list[Find
         except LocalError as error:
             findings.append(_trouble(path, error))
             continue
-        remedy = (
-            "make a new authority, and list both in authority.certificates until all certificates are renewed"
-        )
+        remedy = "roll over to a new authority (docs/certificates.md)"
         for authority in authorities:
             findings += _check_validity(authority, path, now, remedy)
         findings += _check_mode(path.with_suffix(".key"))
@@ -178,7 +176,7 @@ def _check_leaf(loaded: Loaded, purpose: Purpose, trust: Trust | None, now: date
     yield from _check_validity(certificate, path, now, f"ice pki renew {path.stem}")
     yield from _check_role(certificate, path, purpose)
     if trust is not None:
-        yield from _check_trusted(certificate, path, trust, now)
+        yield from _check_trusted(certificate, path, purpose, trust, now)
     if not _present(key):
         yield _missing(loaded, (section, "key"), key, f"the private key of {path.name}", remedy)
         return
@@ -219,17 +217,18 @@ def _check_role(certificate: x509.Certificate, path: Path, purpose: Purpose) -> 
 
 
 def _check_trusted(
-    certificate: x509.Certificate, path: Path, trust: Trust, now: datetime
+    certificate: x509.Certificate, path: Path, purpose: Purpose, trust: Trust, now: datetime
 ) -> Iterator[Finding]:
     refusal = trust.refuses(certificate, now)
     if refusal is None or refusal.reason in (Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.BAD_IDENTITY):
         return  # told already, with a remedy of its own
-    yield Finding(
-        Severity.ERROR,
-        str(path),
-        refusal.sentence,
-        "issue it anew with the authority in authority.certificates, or list the authority that issued it there",
-    )
+    try:
+        role, _ = role_and_id(certificate)
+    except BadIdentity:
+        role = Role(purpose.value)
+    issue = f"ice pki issue {path.stem} --role {role}"
+    remedy = f"{issue} --force" if refusal.reason is Reason.REVOKED else f"{issue} --like {path} --force"
+    yield Finding(Severity.ERROR, str(path), refusal.sentence, remedy)
 
 
 def _check_mode(key: Path) -> Iterator[Finding]:

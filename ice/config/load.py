@@ -120,7 +120,9 @@ def _parse(text: str, shown: str) -> tuple[dict[str, Any], Positions]:
     except RecursionError:
         raise ConfigError([Problem(shown, 0, "", "lists or tables are nested too deeply")]) from None
     except ValueError as error:  # what tomllib lets through: numbers of more digits than Python converts
-        raise ConfigError([Problem(shown, 0, "", f"a value cannot be read: {plain(str(error))}")]) from None
+        raise ConfigError(
+            [Problem(shown, 0, "", f"a value cannot be read: {plain(str(error), 160)}")]
+        ) from None
 
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -144,7 +146,7 @@ def _syntax(text: str, shown: str, said: str) -> Problem:
         )
     written = lines[line - 1] if line <= len(lines) else ""
     end = " (the end of the file)" if at_end else ""
-    return Problem(shown, line, "", f"column {column}{end}: {_cause(written, column, plain(message))}")
+    return Problem(shown, line, "", f"column {column}{end}: {_cause(written, plain(message, 160))}")
 
 
 def _repeated(text: str, line: int) -> Repeated | None:
@@ -155,7 +157,7 @@ def _repeated(text: str, line: int) -> Repeated | None:
     return next((again for again in repeated if again.line <= line), None)
 
 
-def _cause(written: str, column: int, message: str) -> str:
+def _cause(written: str, message: str) -> str:
     code = written.split("#")[0]
     if quote := _TYPOGRAPHIC.search(code):
         return f'{quote[0]} (U+{ord(quote[0]):04X}) is a typographic quotation mark; TOML wants the plain "'

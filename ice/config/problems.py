@@ -59,10 +59,10 @@ def dotted(path: Path) -> str:
     return ".".join(plain(part) for part in path if isinstance(part, str))
 
 
-def plain(text: str) -> str:
-    """Text of a stranger, safe on a terminal and no longer than :data:`SHOWN`."""
+def plain(text: str, limit: int = SHOWN) -> str:
+    """Text of a stranger, safe on a terminal and no longer than `limit` characters."""
     text = _CONTROL.sub("�", text).encode("utf-8", "replace").decode()
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def found(value: object) -> str:
@@ -97,11 +97,12 @@ def words(
         ):
             continue  # an array is short because its elements are wrong, and they are reported
         context = error.get("ctx", {})
+        other = (*path[:-1], context["also"]) if "also" in context else path
         if "below" in context:
             path = (*path, context["below"])
-        line = positions.line(path)
-        if path not in positions.lines and "also" in context:  # the default clashes with what was written
-            line = positions.line((*path[:-1], context["also"]))
+        line = positions.line(
+            path if path in positions.lines else other
+        )  # a default may clash with what is written
         problems.append(Problem(file, line, dotted(path), _sentence(error, path, root)))
     return sorted(problems, key=lambda problem: problem.line)
 
@@ -118,12 +119,12 @@ def _sentence(error: ErrorDetails, path: Path, root: type[BaseModel]) -> str:
         return _choice(str(context.get("expected", "")), value)
     if kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
         return f"{found(value)} is not in {_range(path, root)}"
+    if kind == "string_too_short" or (kind == "too_short" and value == ""):
+        return "must not be empty"
     if kind == "too_short":
         return f"at least {context.get('min_length', 1)} must be listed"
     if kind == "too_long":
         return f"at most {context.get('max_length')} may be listed"
-    if kind == "string_too_short":
-        return "must not be empty"
     if kind == "finite_number":
         return f"expected {_number('a number', path)}, found {found(value)}"
     if kind == "value_error":

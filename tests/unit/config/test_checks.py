@@ -1,0 +1,223 @@
+"""What is found in a site's files: one fault at a time in a site that is otherwise well."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ice.config.checks import Finding, Purpose, Severity, check_site
+from ice.config.load import load
+from ice.security.authority import Authority
+from ice.security.certificates import Role
+
+NOW = datetime(2031, 3, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+class Site(SynchronousTestCase):
+    """A site with an authority, a client and a Rallypoint, made at NOW."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.pki = self.folder / "pki"
+        self.folder.mkdir()
+        self.write("")
+        self.authority = Authority.create(self.pki, NOW)
+        self.authority.issue("client", Role.CLIENT, NOW)
+        self.authority.issue("rallypoint", Role.RALLYPOINT, NOW, dns=["localhost"])
+
+    def write(self, text: str) -> None:
+        (self.folder / "ice.toml").write_text(text, "utf-8")
+
+    def findings(self, now: datetime = NOW, *purposes: Purpose) -> list[Finding]:
+        return check_site(load(self.folder / "ice.toml"), now, purposes)
+
+    def finding(self, now: datetime = NOW, *purposes: Purpose) -> Finding:
+        findings = self.findings(now, *purposes)
+        self.assertEqual(len(findings), 1, "\n".join(map(str, findings)))
+        return findings[0]
+
+    def check(self, found: Finding, severity: Severity, file: Path, message: str, remedy: str) -> None:
+        self.assertEqual((found.severity, found.file), (severity, str(file)))
+        self.assertIn(message, found.message)
+        self.assertIn(remedy, found.remedy)
+
+
+class Faults(Site):
+    def test_well(self) -> None:
+        """There is nothing to say about a site as `ice pki init` makes it."""
+        self.assertEqual(self.findings(), [])
+
+    def test_nothing_there(self) -> None:
+        """Before the first `ice pki init`, each missing file is an error whose remedy is that command."""
+        self.pki.rename(self.folder / "elsewhere")
+        findings = self.findings()
+        self.assertEqual(
+            [(f.severity, f.key, f.remedy) for f in findings],
+            [
+                (Severity.ERROR, "authority.certificates", "ice pki init"),
+                (Severity.ERROR, "identity.certificate", "ice pki init"),
+                (Severity.ERROR, "rallypoint.certificate", "ice pki init"),
+            ],
+        )
+        self.assertEqual(
+            str(findings[0]),
+            f"{self.folder}/ice.toml: authority.certificates: there is no file {self.pki}/authority.pem, which should "
+            "hold an authority's certificate; to do: ice pki init",
+        )
+
+    def test_only_what_the_machine_is_for(self) -> None:
+        """A laptop needs no Rallypoint's certificate, unless its file names one or it is asked about."""
+        (self.pki / "rallypoint.pem").unlink()
+        (self.pki / "rallypoint.key").unlink()
+        self.assertEqual(self.findings(), [])
+        self.assertEqual(self.finding(NOW, Purpose.RALLYPOINT).key, "rallypoint.certificate")
+        self.write('[rallypoint]\n\ncertificate = "pki/rallypoint.pem"')
+        self.check(
+            self.finding(),
+            Severity.ERROR,
+            self.folder / "ice.toml",
+            "there is no file",
+            "ice pki issue rallypoint --role rallypoint",
+        )
+        self.assertEqual(self.finding().line, 3)
+
+    def test_key_missing(self) -> None:
+        """A certificate without its key is an error."""
+        (self.pki / "client.key").unlink()
+        self.assertEqual(self.finding().key, "identity.key")
+
+    def test_expiring(self) -> None:
+        """From thirty days before its end a certificate is warned about, after it an error."""
+        self.authority.issue("client", Role.CLIENT, NOW, days=100, replace=True)
+        path = self.pki / "client.pem"
+        self.assertEqual(self.findings(NOW + 69 * DAY), [])
+        soon = self.finding(NOW + 70 * DAY)
+        self.check(soon, Severity.WARNING, path, "(in 30 days): it expires soon", "ice pki renew client")
+        late = self.finding(NOW + 101 * DAY)
+        self.check(late, Severity.ERROR, path, "expired on 2031-06-09", "ice pki renew client")
+
+    def test_not_yet(self) -> None:
+        """Certificates of the future mean a wrong clock."""
+        findings = self.findings(NOW - 10 * DAY, Purpose.CLIENT)
+        for found in findings:
+            self.assertEqual(found.severity, Severity.ERROR)
+            self.assertIn("not valid before", found.message)
+            self.assertIn("clock", found.remedy)
+        self.assertEqual({Path(found.file).name for found in findings}, {"authority.pem", "client.pem"})
+
+    def test_authority_expiring(self) -> None:
+        """An authority near its end is warned about in time to roll over."""
+        late = NOW + 3640 * DAY
+        for name, role in (("client", Role.CLIENT), ("rallypoint", Role.RALLYPOINT)):
+            self.authority.issue(name, role, late, days=100, replace=True)
+        found, *leaves = self.findings(late)
+        self.check(found, Severity.WARNING, self.pki / "authority.pem", "it expires soon", "roll over")
+        self.assertEqual(
+            [f.severity for f in leaves], [Severity.WARNING] * 2
+        )  # no leaf outlives its authority
+
+    def test_key_mode(self) -> None:
+        """Keys that others can read are warned about, the authority's too."""
+        for name in ("client.key", "authority.key"):
+            (self.pki / name).chmod(0o644)
+            self.check(
+                self.finding(),
+                Severity.WARNING,
+                self.pki / name,
+                "mode 0644 lets others",
+                f"chmod 600 {self.pki}/{name}",
+            )
+            (self.pki / name).chmod(0o600)
+
+    def test_key_of_another(self) -> None:
+        """A key that does not belong to its certificate is an error."""
+        (self.pki / "client.key").write_bytes((self.pki / "rallypoint.key").read_bytes())
+        self.check(
+            self.finding(), Severity.ERROR, self.pki / "client.key", "does not belong", "ice pki renew"
+        )
+
+    def test_wrong_role(self) -> None:
+        """A Rallypoint's certificate is not for a person, nor the reverse; a satellite's is for opening links."""
+        self.write('[identity]\ncertificate = "pki/rallypoint.pem"\nkey = "pki/rallypoint.key"')
+        self.check(
+            self.finding(),
+            Severity.ERROR,
+            self.pki / "rallypoint.pem",
+            "expected a certificate with the role client or satellite, found the role rallypoint",
+            "--role client",
+        )
+        self.authority.issue("client", Role.SATELLITE, NOW, replace=True)
+        self.write("")
+        self.assertEqual(self.findings(), [])
+
+    def test_other_authority(self) -> None:
+        """A certificate that no listed authority issued is an error."""
+        other = Authority.create(self.folder / "other", NOW)
+        other.issue("client", Role.CLIENT, NOW)
+        self.write('[authority]\ncertificates = ["other/authority.pem"]\nrevocations = "none.pem"')
+        findings = self.findings(NOW, Purpose.CLIENT)
+        self.assertEqual(len(findings), 1)
+        self.check(
+            findings[0],
+            Severity.ERROR,
+            self.pki / "client.pem",
+            "none of the 1 authorities trusted here",
+            "--like",
+        )
+        self.write('[authority]\ncertificates = ["other/authority.pem", "pki/authority.pem"]')
+        self.assertEqual(self.findings(), [])
+
+    def test_leaf_as_authority(self) -> None:
+        """A leaf listed as an authority is an error, and the rest is looked at all the same."""
+        self.write('[authority]\ncertificates = ["pki/client.pem", "pki/authority.pem"]')
+        (self.pki / "rallypoint.key").chmod(0o666)
+        leaf, mode = self.findings()
+        self.check(leaf, Severity.ERROR, self.pki / "client.pem", "expected an authority's certificate", "")
+        self.check(mode, Severity.WARNING, self.pki / "rallypoint.key", "mode 0666", "chmod")
+
+    def test_revoked(self) -> None:
+        """A revoked certificate of ours is an error."""
+        self.authority.revoke("client", NOW)
+        self.check(
+            self.finding(),
+            Severity.ERROR,
+            self.pki / "client.pem",
+            "is revoked",
+            "ice pki issue client --role client --force",
+        )
+
+    def test_old_list(self) -> None:
+        """A revocation list past its next update is a warning."""
+        for name, role in (("client", Role.CLIENT), ("rallypoint", Role.RALLYPOINT)):
+            self.authority.issue(name, role, NOW, days=1000, replace=True)
+        found = self.finding(NOW + 500 * DAY)
+        self.check(
+            found,
+            Severity.WARNING,
+            self.pki / "revoked.pem",
+            "a newer revocation list was due",
+            "ice pki revoke --refresh",
+        )
+
+    def test_no_list(self) -> None:
+        """A list that is absent revokes nothing and is nothing to speak of."""
+        (self.pki / "revoked.pem").unlink()
+        self.assertEqual(self.findings(), [])
+
+    def test_damaged(self) -> None:
+        """A file that holds something else is an error that names it."""
+        for name in ("authority.pem", "client.pem", "client.key", "revoked.pem"):
+            path = self.pki / name
+            before = path.read_bytes()
+            path.write_bytes(b"hello")
+            findings = self.findings(NOW, Purpose.CLIENT)
+            self.assertEqual([(f.severity, f.file) for f in findings], [(Severity.ERROR, str(path))], name)
+            self.assertIn("no PEM block at all", findings[0].message)
+            path.write_bytes(before)
+
+    def test_warnings_of_the_file(self) -> None:
+        """What the file itself gives cause to warn of comes first, with its line."""
+        self.write('[rallypoint]\nlisten = ["0.0.0.0:7443"]')
+        found = self.finding()
+        self.assertEqual((found.severity, found.line, found.key), (Severity.WARNING, 2, "rallypoint.listen"))
