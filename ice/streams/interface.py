@@ -59,6 +59,16 @@ class Stream(Protocol):
         """Be done with the stream; nothing is heard afterwards.  Leaving twice is harmless."""
 
 
+class PassingStream(Stream, Protocol):
+    """A stream of a satellite (patch, reflector, gateway), which may pass on what others said."""
+
+    def forward(self, datagram: Datagram) -> bool:
+        """Send a datagram under the name it has already; False (and counted) where there is no path, or where it was here before.
+
+        So a datagram goes through every stream at most once, however patches and reflectors are linked.
+        """
+
+
 class Network(Protocol):
     """A way to reach streams."""
 

@@ -1,0 +1,186 @@
+"""One stream as a program holds it: its name, its receiver, and what was heard on it."""
+
+from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
+
+import attrs
+from twisted.logger import Logger
+
+from ice.errors import LocalError
+from ice.link.frame import media
+from ice.link.naming import new_source, stream_key
+from ice.link.window import Verdict
+from ice.streams.counts import Counts
+from ice.streams.heard import Heard
+from ice.streams.interface import Datagram, Receiver
+
+MAX_NAMES = 1_024  # streams of one process whose names are remembered after leaving
+_U32 = 0xFFFF_FFFF
+
+
+@attrs.define
+class Name:
+    """Under what name this process talks on one stream; ``sequence`` is the number of the next datagram."""
+
+    stream_id: str
+    key: int
+    source: int
+    sequence: int = 0
+
+    def number(self) -> int:
+        """The next number; they wrap at 2³²."""
+        number = self.sequence
+        self.sequence = (number + 1) & _U32
+        return number
+
+
+class Names:
+    """The names of one process, kept for when a stream is left and joined again."""
+
+    def __init__(self, identity: UUID, random_bits: Callable[[int], int]) -> None:
+        self._identity = identity
+        self._random_bits = random_bits
+        self._names: dict[str, Name] = {}
+
+    def of(self, stream_id: str) -> Name:
+        """The name on ``stream_id``, always the same."""
+        name = self._names.pop(stream_id, None)
+        if name is None:
+            name = Name(stream_id, stream_key(stream_id), new_source(self._identity, self._random_bits))
+        self._names[stream_id] = name  # the latest is last, the first in line to be forgotten first
+        if len(self._names) > MAX_NAMES:
+            del self._names[next(iter(self._names))]
+        return name
+
+
+class Carrier(Protocol):
+    """What a stream needs of its network."""
+
+    counts: Counts
+    satellite: bool
+
+    def put(self, stream: "RallypointStream", frame: bytes, flags: int) -> bool:
+        """Send a whole MEDIA frame; False where it was not sent."""
+
+    def seconds(self) -> float:
+        """Now."""
+
+    def left(self, stream: "RallypointStream") -> None:
+        """The stream is done with."""
+
+
+class RallypointStream:
+    """A stream joined by :meth:`ice.streams.rallypoint.RallypointNetwork.join`."""
+
+    _log = Logger()
+
+    def __init__(self, carrier: Carrier, name: Name, receiver: Receiver, *, listen: bool, talk: bool) -> None:
+        self.key = name.key
+        self.source = name.source
+        self.stream_id = name.stream_id
+        self.listen = listen
+        self.talk = talk
+        self.heard = Heard()
+        #: Whether the path is open now.
+        self.up = False
+        #: Why the path is as it is, in a sentence.
+        self.why = "not tried yet"
+        self._carrier = carrier
+        self._name = name
+        self._receiver = receiver
+        self._told: bool | None = None
+        self._left = False
+        self._failed = False
+
+    def __repr__(self) -> str:
+        return f"<stream {self.stream_id!r} {'up' if self.up else 'down'}>"
+
+    # -- ice.streams.interface.Stream, PassingStream -----------------------------------------------------------------
+
+    def send(self, payload: bytes, flags: int = 0) -> bool:
+        """Send a datagram under our own name; False (and counted) where it could not be sent.
+
+        Raises :class:`LocalError` where the stream was joined to listen only.
+        """
+        self._may_talk()
+        if not self.up:
+            self._carrier.counts.without_path += 1
+            return False
+        name = self._name
+        frame = media(flags, self.key, self.source, name.sequence, payload)
+        if not self._carrier.put(self, frame, flags):
+            return False
+        name.number()
+        return True
+
+    def forward(self, datagram: Datagram) -> bool:
+        """Pass on somebody else's datagram under its own name; False (and counted) where it could not be sent, or was here before.
+
+        Raises :class:`LocalError` without a satellite's certificate.
+        """
+        self._may_talk()
+        carrier = self._carrier
+        if not carrier.satellite:
+            raise LocalError(
+                "only a satellite passes on others' datagrams: identity.certificate must have the role satellite "
+                "(ice pki issue NAME --role satellite)"
+            )
+        if not self.up:
+            carrier.counts.without_path += 1
+            return False
+        source, sequence = datagram.source, datagram.sequence
+        if source == self.source or self.heard.ask(source, sequence, carrier.seconds()):
+            carrier.counts.circular += 1
+            return False
+        frame = media(datagram.flags, self.key, source, sequence, datagram.payload)
+        return carrier.put(self, frame, datagram.flags)
+
+    def leave(self) -> None:
+        """Be done with the stream; nothing is heard afterwards.  Leaving twice is harmless."""
+        if not self._left:
+            self._left = True
+            self.up = False
+            self.why = "left"
+            self._carrier.left(self)
+
+    # -- for the network ---------------------------------------------------------------------------------------------
+
+    def deliver(self, datagram: Datagram) -> None:
+        """Give a datagram to the receiver; what it raises is its own affair."""
+        if self._left:
+            return
+        try:
+            self._receiver.datagram(datagram)
+        except Exception:
+            self._carrier.counts.receiver_errors += 1
+            if not self._failed:  # once per stream: fifty lines a second help nobody
+                self._failed = True
+                self._log.failure("The receiver of stream {stream} failed", stream=self.stream_id)
+
+    def path(self, up: bool, why: str) -> None:
+        """Tell the receiver of the path, when it changed; the first word may be that it is closed."""
+        self.why = why
+        self.up = up and not self._left
+        if self._left or up is self._told:
+            return
+        self._told = up
+        try:
+            self._receiver.path(up, why)
+        except Exception:
+            self._carrier.counts.receiver_errors += 1
+            self._log.failure("The receiver of stream {stream} failed", stream=self.stream_id)
+
+    def count_unheard(self, verdict: Verdict) -> None:
+        """Count a datagram that the window did not let through."""
+        counts = self._carrier.counts
+        if verdict is Verdict.DUPLICATE:
+            counts.duplicates += 1
+        elif verdict is Verdict.LATE:
+            counts.late += 1
+        else:
+            counts.jumps += 1
+
+    def _may_talk(self) -> None:
+        if not self.talk:
+            raise LocalError(f"stream {self.stream_id!r} was joined to listen only (talk=False)")
