@@ -103,6 +103,9 @@ class Encoder(Protocol):
         Raises :class:`~ice.errors.LocalError` unless ``pcm`` is ``int16[samples]``.
         """
 
+    def expect_loss(self, percent: int) -> None:
+        """How much loss FEC is to be ready for from now on, 0–100 %; 0 spends nothing on it. Without effect where there is no FEC."""
+
     def reset(self) -> None:
         """Forget what was heard: the next frame begins a new burst."""
 
@@ -167,6 +170,10 @@ class _PcmEncoder:
         self.framing_ms = check_framing(framing_ms)
         self.samples = framing_ms * SAMPLE_RATE // 1000
         self.timestamp_step = codec.timestamp_step(framing_ms)
+
+    def expect_loss(self, percent: int) -> None:
+        if not 0 <= percent <= 100:
+            raise LocalError(f"expected loss of {percent} % is not in 0–100")
 
 
 class G711Encoder(_PcmEncoder):
@@ -272,6 +279,8 @@ def encoder(
     name: str, *, bitrate: int = 24_000, framing_ms: int = 20, fec: bool = True, dtx: bool = False
 ) -> Encoder:
     """An encoder for one talker. ``bitrate``, ``fec`` and ``dtx`` concern Opus alone; the others have one rate and send always.
+
+    ``fec`` makes ready for 5 % loss at a price in quality (:mod:`ice.media.opus`); :meth:`Encoder.expect_loss` changes that while talking.
 
     Raises :class:`~ice.errors.LocalError` for settings out of range and where libopus is not installed.
     """

@@ -6,7 +6,9 @@ name asks. The library is loaded at the first encoder or decoder, so that a Rall
 
 **Loss.** An encoder told to expect loss (``fec``) repeats a coarse copy of each frame in the next packet (LBRR, RFC 6716 §2.1.7),
 where the bit rate allows it: from about 14 kbit/s on. :meth:`Decoder.conceal` takes that copy out of the packet *after* the gap, or
-extrapolates. A packet of several frames (80 and 100 ms, and 40 and 60 ms above wideband) carries the copy of the one frame before
+extrapolates. The copies are paid for out of the same bit rate: with libopus 1.3.1 at 24 kbit/s one spoken line scored PESQ-WB 4.1
+without and 3.3 with them where nothing is lost, but 2.0 and 3.0 at 5 % loss. So they belong on paths that lose packets (multicast,
+radio, UDP), not on a TLS link, and :meth:`Encoder.expect_loss` turns them up or off while talking. A packet of several frames (80 and 100 ms, and 40 and 60 ms above wideband) carries the copy of the one frame before
 it, so the rest of a lost long packet is extrapolated.
 
 **Silence.** With ``dtx`` the encoder says for most frames of a pause that there is nothing worth sending; :meth:`Encoder.encode`
@@ -32,7 +34,9 @@ from ice.media.payload import SAMPLE_RATE, MalformedPayload, Pcm, check_conceal,
 
 MIN_BITRATE: Final = 6_000  # bit/s, the least that libopus makes speech of
 MAX_BITRATE: Final = 128_000  # transparent for one channel; more is waste
-EXPECTED_LOSS_PERCENT: Final = 10  # what FEC is tuned for: a bad radio link, not a broken one
+EXPECTED_LOSS_PERCENT: Final = (
+    5  # what FEC is tuned for; 10 scored lower at 0, 5 and even at 10 % loss (PESQ-WB, 24 kbit/s)
+)
 MAX_ENCODED: Final = (
     3_900  # with RTP header and extension inside the 4,096 bytes that a Rallypoint lets through by default
 )
@@ -187,8 +191,6 @@ class Encoder:
     ) -> None:
         if not MIN_BITRATE <= bitrate <= MAX_BITRATE:
             raise LocalError(f"Opus bit rate {bitrate} is not in {MIN_BITRATE}–{MAX_BITRATE}")
-        if not 0 <= expected_loss_percent <= 100:
-            raise LocalError(f"expected loss of {expected_loss_percent} % is not in 0–100")
         self.framing_ms = check_framing(framing_ms)
         self.samples = framing_ms * SAMPLE_RATE // 1000
         self.bitrate = bitrate
@@ -198,8 +200,9 @@ class Encoder:
         weakref.finalize(self, encoder.destroy, self._state)
         encoder.encoder_ctl(self._state, ctl.set_bitrate, bitrate)
         encoder.encoder_ctl(self._state, ctl.set_inband_fec, int(fec))
-        encoder.encoder_ctl(self._state, ctl.set_packet_loss_perc, expected_loss_percent if fec else 0)
         encoder.encoder_ctl(self._state, ctl.set_dtx, int(dtx))
+        self._fec = fec
+        self.expect_loss(expected_loss_percent)
         self._dtx = dtx
         self._pcm = np.zeros(self.samples, np.int16)
         self._pcm_pointer = self._pcm.ctypes.data_as(self._library.samples_pointer)
@@ -210,6 +213,13 @@ class Encoder:
         """Samples by which the decoded sound is later than what went in (312 at 48 kHz, RFC 6716's algorithmic delay)."""
         encoder, ctl = self._library.encoder, self._library.ctl
         return int(encoder.encoder_ctl(self._state, ctl.get_lookahead))
+
+    def expect_loss(self, percent: int) -> None:
+        """From the next frame on repeat frames against a loss of 0–100 %; 0 repeats nothing. Without ``fec`` it changes nothing."""
+        if not 0 <= percent <= 100:
+            raise LocalError(f"expected loss of {percent} % is not in 0–100")
+        encoder, ctl = self._library.encoder, self._library.ctl
+        encoder.encoder_ctl(self._state, ctl.set_packet_loss_perc, percent if self._fec else 0)
 
     def encode(self, pcm: Pcm) -> bytes:
         """One packet, or ``b""`` where DTX says that nothing needs to be sent.

@@ -134,6 +134,13 @@ class EveryCodecTests(SynchronousTestCase):
             payload = codecs.encoder(name).encode(SECOND[:960])
             self.assertFalse(codecs.decoder(CODECS[name].payload_type).recoverable(payload))
 
+    def test_expected_loss(self) -> None:
+        """Every encoder can be told what loss to expect, and refuses what is no percentage."""
+        for name in CODECS:
+            encoder = codecs.encoder(name)
+            encoder.expect_loss(20)
+            self.assertRaises(LocalError, encoder.expect_loss, -1)
+
     def test_reset(self) -> None:
         """After a reset encoder and decoder are as new."""
         for row in CODECS.values():

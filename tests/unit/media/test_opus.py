@@ -150,6 +150,21 @@ class LossTests(SynchronousTestCase):
         encoder = opus.Encoder(24_000, fec=False)
         self.assertFalse(any(opus.carries_fec(encoder.encode(piece)) for piece in frames(SPEECH, 960)))
 
+    def test_fec_while_talking(self) -> None:
+        """FEC goes off and on again between two frames, and never comes where it was not allowed."""
+        pieces = frames(SPEECH, 960)
+        encoder, never = opus.Encoder(24_000), opus.Encoder(24_000, fec=False)
+        copies = []
+        for percent in (0, 10):
+            encoder.expect_loss(percent)
+            never.expect_loss(percent)
+            packets = [encoder.encode(piece) for piece in pieces]
+            copies.append(sum(map(opus.carries_fec, packets[1:])))
+            self.assertFalse(any(opus.carries_fec(never.encode(piece)) for piece in pieces))
+        self.assertEqual(copies[0], 0)
+        self.assertGreater(copies[1], 20)
+        self.assertRaises(LocalError, encoder.expect_loss, 101)
+
     def test_fec_helps(self) -> None:
         """A quarter of the packets lost: with the copies the sound is much nearer to the spoken than by extrapolation."""
         recovered, guessed = self.heard(use_fec=True), self.heard(use_fec=False)
