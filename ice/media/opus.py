@@ -4,12 +4,14 @@ The binding is opuslib's thin ctypes layer. Only its raw functions are used, wit
 frame through Python lists, read past short PCM, cannot switch in-band FEC on, and one of them answers another question than its
 name asks. The library is loaded at the first encoder or decoder, so that a Rallypoint, which never decodes, runs without it.
 
-**Loss.** An encoder told to expect loss (``fec``) repeats a coarse copy of each frame in the next packet (LBRR, RFC 6716 §2.1.7),
-where the bit rate allows it: from about 14 kbit/s on. :meth:`Decoder.conceal` takes that copy out of the packet *after* the gap, or
-extrapolates. The copies are paid for out of the same bit rate: with libopus 1.3.1 at 24 kbit/s one spoken line scored PESQ-WB 4.1
-without and 3.3 with them where nothing is lost, but 2.0 and 3.0 at 5 % loss. So they belong on paths that lose packets (multicast,
-radio, UDP), not on a TLS link, and :meth:`Encoder.expect_loss` turns them up or off while talking. A packet of several frames (80 and 100 ms, and 40 and 60 ms above wideband) carries the copy of the one frame before
-it, so the rest of a lost long packet is extrapolated.
+**Loss.** An encoder told to expect loss (``fec``) repeats a coarse copy of each frame in the next packet (LBRR, RFC 6716 §2.1.7).
+:meth:`Decoder.conceal` takes that copy out of the packet *after* the gap, or extrapolates. A packet of several frames (80 and 100 ms,
+and 40 and 60 ms above wideband) carries the copy of the one frame before it, so the rest of a lost long packet is extrapolated.
+
+The copies are paid for out of the same bit rate. Measured with libopus 1.3.1 at 24 kbit/s on one spoken line, PESQ-WB was 4.1 without
+and 3.3 with them where nothing was lost, but 2.0 and 3.0 at 5 % loss. So they belong on paths that lose packets (multicast, radio,
+UDP), not on a TLS link, and :meth:`Encoder.expect_loss` turns them up or off while talking. At low rates libopus spends all on the
+voice: ready for 5 % it repeats frames at 24 kbit/s and above, ready for 10 % from 18 kbit/s on (at the price of audio bandwidth).
 
 **Silence.** With ``dtx`` the encoder says for most frames of a pause that there is nothing worth sending; :meth:`Encoder.encode`
 returns ``b""`` for those. The far decoder fills the time with :meth:`Decoder.conceal`, which makes comfort noise then.
@@ -34,12 +36,8 @@ from ice.media.payload import SAMPLE_RATE, MalformedPayload, Pcm, check_conceal,
 
 MIN_BITRATE: Final = 6_000  # bit/s, the least that libopus makes speech of
 MAX_BITRATE: Final = 128_000  # transparent for one channel; more is waste
-EXPECTED_LOSS_PERCENT: Final = (
-    5  # what FEC is tuned for; 10 scored lower at 0, 5 and even at 10 % loss (PESQ-WB, 24 kbit/s)
-)
-MAX_ENCODED: Final = (
-    3_900  # with RTP header and extension inside the 4,096 bytes that a Rallypoint lets through by default
-)
+EXPECTED_LOSS_PERCENT: Final = 5  # what FEC is tuned for; 10 scored lower even at 10 % loss (24 kbit/s)
+MAX_ENCODED: Final = 3_900  # with RTP header and extension inside a Rallypoint's default of 4,096 bytes
 MAX_PACKET_SAMPLES: Final = 5_760  # 120 ms, RFC 6716 §3.2.5 [R5]
 MAX_FRAMES: Final = 48  # 120 ms in frames of 2.5 ms
 MAX_PACKET: Final = 61_400  # 48 frames of 1,275 bytes with their lengths; anything longer is no Opus packet
