@@ -9,6 +9,7 @@ none, it asks for every certificate that the file names itself, and for at least
 no Rallypoint's certificate, and a Rallypoint nobody's.
 """
 
+import shlex
 import stat
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
@@ -127,7 +128,9 @@ def _check_trust(loaded: Loaded, now: datetime) -> tuple[Trust | None, list[Find
     for path in settings.certificates:
         if not _present(path):
             key = ("authority", "certificates")
-            findings.append(_missing(loaded, key, path, "an authority's certificate", "ice pki init"))
+            findings.append(
+                _missing(loaded, key, path, "an authority's certificate", _pki(loaded, path, "init"))
+            )
             continue
         try:
             authorities = read_authorities([path])
@@ -164,7 +167,7 @@ def _trust_alone(loaded: Loaded, now: datetime) -> Trust | None:
 def _check_leaf(loaded: Loaded, purpose: Purpose, trust: Trust | None, now: datetime) -> Iterator[Finding]:
     section = _SECTION[purpose]
     path, key = _files(loaded, purpose)
-    remedy = "ice pki init" if trust is None else f"ice pki issue {path.stem} --role {purpose}"
+    remedy = _pki(loaded, path, "init" if trust is None else f"issue {path.stem} --role {purpose}")
     if not _present(path):
         yield _missing(loaded, (section, "certificate"), path, f"the certificate of this {purpose}", remedy)
         return
@@ -173,10 +176,10 @@ def _check_leaf(loaded: Loaded, purpose: Purpose, trust: Trust | None, now: date
     except LocalError as error:
         yield _trouble(path, error)
         return
-    yield from _check_validity(certificate, path, now, f"ice pki renew {path.stem}")
-    yield from _check_role(certificate, path, purpose)
+    yield from _check_validity(certificate, path, now, _pki(loaded, path, f"renew {path.stem}"))
+    yield from _check_role(loaded, certificate, path, purpose)
     if trust is not None:
-        yield from _check_trusted(certificate, path, purpose, trust, now)
+        yield from _check_trusted(loaded, certificate, path, purpose, trust, now)
     if not _present(key):
         yield _missing(loaded, (section, "key"), key, f"the private key of {path.name}", remedy)
         return
@@ -200,11 +203,18 @@ def _check_validity(
         yield Finding(Severity.WARNING, str(path), f"{said}: it expires soon", remedy)
 
 
-def _check_role(certificate: x509.Certificate, path: Path, purpose: Purpose) -> Iterator[Finding]:
+def _check_role(
+    loaded: Loaded, certificate: x509.Certificate, path: Path, purpose: Purpose
+) -> Iterator[Finding]:
     try:
         role, _ = role_and_id(certificate)
     except BadIdentity as error:
-        yield Finding(Severity.ERROR, str(path), str(error), f"ice pki issue {path.stem} --role {purpose}")
+        yield Finding(
+            Severity.ERROR,
+            str(path),
+            str(error),
+            _pki(loaded, path, f"issue {path.stem} --role {purpose} --force"),
+        )
         return
     if role not in _ROLES[purpose]:
         expected = " or ".join(_ROLES[purpose])
@@ -212,12 +222,12 @@ def _check_role(certificate: x509.Certificate, path: Path, purpose: Purpose) -> 
             Severity.ERROR,
             str(path),
             f"expected a certificate with the role {expected}, found the role {role}",
-            f"name the right file, or: ice pki issue NAME --role {purpose}",
+            "name the right file, or: " + _pki(loaded, path, f"issue NAME --role {purpose}"),
         )
 
 
 def _check_trusted(
-    certificate: x509.Certificate, path: Path, purpose: Purpose, trust: Trust, now: datetime
+    loaded: Loaded, certificate: x509.Certificate, path: Path, purpose: Purpose, trust: Trust, now: datetime
 ) -> Iterator[Finding]:
     refusal = trust.refuses(certificate, now)
     if refusal is None or refusal.reason in (Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.BAD_IDENTITY):
@@ -226,8 +236,8 @@ def _check_trusted(
         role, _ = role_and_id(certificate)
     except BadIdentity:
         role = Role(purpose.value)
-    issue = f"ice pki issue {path.stem} --role {role}"
-    remedy = f"{issue} --force" if refusal.reason is Reason.REVOKED else f"{issue} --like {path} --force"
+    like = "" if refusal.reason is Reason.REVOKED else f" --like {shlex.quote(str(path))}"
+    remedy = _pki(loaded, path, f"issue {path.stem} --role {role}{like} --force")
     yield Finding(Severity.ERROR, str(path), refusal.sentence, remedy)
 
 
@@ -237,6 +247,13 @@ def _check_mode(key: Path) -> Iterator[Finding]:
     mode = stat.S_IMODE(key.stat().st_mode)
     message = f"mode {mode:04o} lets others than the owner use this private key"
     yield Finding(Severity.WARNING, str(key), message, f"chmod 600 {key}")
+
+
+def _pki(loaded: Loaded, path: Path, words: str) -> str:
+    """The ``ice pki`` command that mends the file at `path`, with the folder where that is not the one it takes by itself."""
+    if loaded.usual and path.parent == loaded.path.parent / "pki":
+        return f"ice pki {words}"
+    return f"ice pki {words} --folder {shlex.quote(str(path.parent))}"
 
 
 def _missing(loaded: Loaded, setting: tuple[str, str], path: Path, what: str, remedy: str) -> Finding:

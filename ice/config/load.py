@@ -37,13 +37,15 @@ class Loaded:
     """A configuration that holds, and where it came from.
 
     `config` carries absolute paths. `warnings` are what is allowed but probably not meant. `positions` knows the line
-    of each key that the file gives.
+    of each key that the file gives. `usual` is true for the file that is also found without being named, so that
+    commands need no ``--config`` to mean it.
     """
 
     config: Config
     path: Path
     warnings: tuple[Problem, ...]
     positions: Positions = attrs.field(repr=False, eq=False)
+    usual: bool = False
 
     def gives(self, *key: str) -> bool:
         """True when the file itself gives `key` (``loaded.gives("identity", "certificate")``)."""
@@ -52,8 +54,15 @@ class Loaded:
 
 def load(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Read the configuration at `path`, or the first that is found; :class:`ConfigError` tells all that is wrong."""
-    file = _find(path, environ)
-    return loads(_read(file), file)
+    usual = _usual(environ)
+    file = path or usual
+    if file is None:
+        looked = ", ".join(["ICE_CONFIG (not set)", *(str(place) for place in PLACES)])
+        raise ConfigError(
+            [Problem("", 0, "", f"no configuration found; looked at {looked}; {HOW_TO_MAKE_ONE}")]
+        )
+    loaded = loads(_read(file), file)
+    return attrs.evolve(loaded, usual=usual is not None and loaded.path == Path(os.path.abspath(usual)))
 
 
 def loads(text: str, file: Path) -> Loaded:
@@ -76,16 +85,11 @@ def plain_path(file: Path) -> str:
     return "".join(c if c.isprintable() else "�" for c in str(file))
 
 
-def _find(path: Path | None, environ: Mapping[str, str]) -> Path:
-    if path is not None:
-        return path
+def _usual(environ: Mapping[str, str]) -> Path | None:
+    """The file that is read where none is named on the command line."""
     if named := environ.get("ICE_CONFIG"):
         return Path(named)
-    for place in PLACES:
-        if place.exists():
-            return place
-    looked = ", ".join(["ICE_CONFIG (not set)", *(str(place) for place in PLACES)])
-    raise ConfigError([Problem("", 0, "", f"no configuration found; looked at {looked}; {HOW_TO_MAKE_ONE}")])
+    return next((place for place in PLACES if place.exists()), None)
 
 
 def _read(file: Path) -> str:

@@ -50,7 +50,7 @@ class Checking(SynchronousTestCase):
 
     def test_first_start(self) -> None:
         """Without certificates it says exactly what to type."""
-        result = self.run_check()
+        result = CliRunner(env={"ICE_CONFIG": str(self.file)}).invoke(check, [])
         self.assertEqual(result.exit_code, 1)
         self.assertEqual(result.stdout.count("    to do: ice pki init\n"), 3)
         self.assertTrue(result.stdout.endswith(f"{self.file}: 3 errors\n"))

@@ -30,7 +30,8 @@ class Site(SynchronousTestCase):
         (self.folder / "ice.toml").write_text(text, "utf-8")
 
     def findings(self, now: datetime = NOW, *purposes: Purpose) -> list[Finding]:
-        return check_site(load(self.folder / "ice.toml"), now, purposes)
+        loaded = load(environ={"ICE_CONFIG": str(self.folder / "ice.toml")})
+        return check_site(loaded, now, purposes)
 
     def finding(self, now: datetime = NOW, *purposes: Purpose) -> Finding:
         findings = self.findings(now, *purposes)
@@ -65,6 +66,17 @@ class Faults(Site):
             f"{self.folder}/ice.toml: authority.certificates: there is no file {self.pki}/authority.pem, which should "
             "hold an authority's certificate; to do: ice pki init",
         )
+
+    def test_remedies_find_the_site(self) -> None:
+        """For a file that had to be named, or files elsewhere, the command to type says where."""
+        (self.pki / "client.pem").unlink()
+        (self.pki / "client.key").unlink()
+        loaded = load(self.folder / "ice.toml", environ={})
+        (found,) = check_site(loaded, NOW, [Purpose.CLIENT])
+        self.assertEqual(found.remedy, f"ice pki issue client --role client --folder {self.pki}")
+        self.write('[identity]\ncertificate = "my keys/me.pem"')
+        found = self.finding(NOW, Purpose.CLIENT)
+        self.assertEqual(found.remedy, f"ice pki issue me --role client --folder '{self.folder}/my keys'")
 
     def test_only_what_the_machine_is_for(self) -> None:
         """A laptop needs no Rallypoint's certificate, unless its file names one or it is asked about."""
