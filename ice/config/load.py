@@ -55,7 +55,7 @@ class Loaded:
 def load(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Read the configuration at `path`, or the first that is found; :class:`ConfigError` tells all that is wrong."""
     usual = _usual(environ)
-    file = path or usual
+    file = path if path is not None else usual
     if file is None:
         looked = ", ".join(["ICE_CONFIG (not set)", *(str(place) for place in PLACES)])
         raise ConfigError(
