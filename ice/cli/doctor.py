@@ -24,6 +24,7 @@ from ice.security.contexts import ClientTls
 from ice.security.trust import Credentials, Trust
 
 WAY_S = 3.0  # per Rallypoint: longer than any healthy way, short enough for somebody who waits
+MOST_FILES = 1 << 20  # a limit of "infinity" ends at the kernel's fs.nr_open, by default this
 
 _COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
 
@@ -108,8 +109,10 @@ def _machine(loaded: Loaded) -> Iterator[Result]:
     if running is not None and limit is not None:
         yield examine.open_files(settings.limits.links, limit, f"the running Rallypoint (pid {running.pid})")
     else:
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        yield examine.open_files(settings.limits.links, soft, "programs started here")
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # up to which a Rallypoint raises its own
+        if hard == resource.RLIM_INFINITY:
+            hard = MOST_FILES
+        yield examine.open_files(settings.limits.links, hard, "programs started here")
 
 
 def _ways(loaded: Loaded) -> Iterator[Result]:

@@ -259,7 +259,7 @@ def open_files(links: int, limit: int, whose: str) -> Result:
     return warn(
         "open files",
         f"{limit} allowed for {whose}, but rallypoint.limits.links = {links} wants {wanted}",
-        f"ulimit -n {wanted} before the start, or LimitNOFILE={wanted} in the unit, or fewer links",
+        f"LimitNOFILE={wanted} in the unit, or ulimit -Hn {wanted} as root before the start, or fewer links",
     )
 
 

@@ -22,7 +22,7 @@ LAYERS = [
     # who drives engines from sockets and clocks is written down here.
     ("commands", ["ice.cli", "ice.cli.*", "ice.__main__", "twisted.plugins.*"]),
     ("daemons", ["ice.daemons", "ice.daemons.*", "ice.testing", "ice.testing.*"]),
-    ("services", ["ice.*.service", "ice.rallypoint.door", "ice.rallypoint.guest"]),
+    ("services", ["ice.*.service", "ice.rallypoint.door", "ice.rallypoint.guest", "ice.rallypoint.status"]),
     ("services", ["ice.streams.connect", "ice.streams.connection", "ice.streams.dialling"]),
     ("services", ["ice.streams.memory", "ice.streams.rallypoint"]),
     ("ground", ["ice", "ice.errors", "ice.net.addresses"]),

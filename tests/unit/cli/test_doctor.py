@@ -57,7 +57,7 @@ class Machine(SynchronousTestCase):
         self.assertIs(examine.open_files(1000, 65536, "x").verdict, Verdict.OK)
         few = examine.open_files(10_000, 1024, "x")
         self.assertIs(few.verdict, Verdict.WARN)
-        self.assertIn("ulimit -n 10256", few.remedy)
+        self.assertIn("LimitNOFILE=10256", few.remedy)
 
     def test_multicast(self) -> None:
         """Each interface is told on its own; none at all is told too."""
