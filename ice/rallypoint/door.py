@@ -1,0 +1,104 @@
+"""The door: the one place where a Rallypoint touches the library that carries its links.
+
+:func:`open_port` accepts TCP connections and reports each as an :class:`Arrival`. Nothing is read from it and no TLS state exists
+until somebody says :meth:`Arrival.begin`; who is turned away costs a few objects. Another transport (one that lets OpenSSL
+own the socket) replaces this file and nothing else.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from ice.security.contexts import ServerTls
+
+#: Connections that the kernel holds for us between two turns of the reactor.
+BACKLOG = 1_024
+
+
+class Arrival(Protocol):
+    """A TCP connection that was accepted, and waits."""
+
+    @property
+    def host(self) -> str:
+        """The far side's IP address."""
+
+    @property
+    def port(self) -> int:
+        """The far side's TCP port."""
+
+    def begin(self, protocol: TwistedProtocol) -> None:
+        """Begin TLS, and give what comes out of it to ``protocol``; once."""
+
+    def drop(self) -> None:
+        """Close it without a word."""
+
+
+class Port(Protocol):
+    """An open port."""
+
+    def stopListening(self) -> Any:
+        """Accept nobody any more; connections live on."""
+
+    def getHost(self) -> Any:
+        """Where it listens, with ``host`` and ``port``."""
+
+
+OpenPort = Callable[[Any, str, int, ServerTls, Callable[[Arrival], None]], Port]
+"""The type of :func:`open_port`, for whoever brings another."""
+
+
+def open_port(reactor: Any, host: str, port: int, tls: ServerTls, arrived: Callable[[Arrival], None]) -> Port:
+    """Listen on ``host`` (an IP address) and ``port``; raises :class:`twisted.internet.error.CannotListenError`."""
+    opened: Port = reactor.listenTCP(port, _Entrance(reactor, tls, arrived), BACKLOG, host)
+    return opened
+
+
+class _Entrance(Factory):
+    """Builds one :class:`_Waiting` per connection."""
+
+    noisy = False
+
+    def __init__(self, reactor: Any, tls: ServerTls, arrived: Callable[[Arrival], None]) -> None:
+        self.arrived = arrived
+        self.tls = TLSMemoryBIOFactory(tls, False, Factory(), reactor)  # type: ignore[arg-type]  # zope interfaces
+
+    def buildProtocol(self, addr: IAddress | None) -> "_Waiting":
+        """One connection more."""
+        return _Waiting(self, addr)
+
+
+class _Waiting(TwistedProtocol):
+    """A connection before TLS: an :class:`Arrival`."""
+
+    transport: Any
+
+    def __init__(self, entrance: _Entrance, addr: Any) -> None:
+        self._entrance = entrance
+        self._decided = False
+        self.host: str = addr.host
+        self.port: int = addr.port
+
+    def connectionMade(self) -> None:
+        """Report it; what is not begun or dropped at once is not read from."""
+        self._entrance.arrived(self)
+        if not self._decided:
+            self.transport.pauseProducing()
+
+    def begin(self, protocol: TwistedProtocol) -> None:
+        """Put TLS between the transport and ``protocol``."""
+        self._decided = True
+        transport = self.transport
+        factory = self._entrance.tls
+        tls = factory.protocol(factory, protocol)
+        transport.protocol = tls
+        tls.makeConnection(transport)
+        transport.resumeProducing()
+
+    def drop(self) -> None:
+        """Close it."""
+        self._decided = True
+        self.transport.abortConnection()

@@ -1,0 +1,466 @@
+"""One link of a Rallypoint: who is at the far end, what it asks for, and what it is told.
+
+A :class:`Guest` owns one :class:`~ice.net.link.Link` from the moment its TLS handshake begins until its connection is gone. What
+all guests share is the :class:`House`; its rules may be exchanged while guests are there (a reload), so nothing of them is
+kept here but what :meth:`Guest.reconsider` looks at again.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import attrs
+from OpenSSL.crypto import X509
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ice.config.schema import RallypointSettings
+from ice.link.frame import MEDIA_HEADER
+from ice.link.message import ANY_SOURCE, Code, Hello, Limits, LinkRole
+from ice.link.naming import PREFIX_SHIFT, format_u64, source_prefix
+from ice.link.outbox import Outbox
+from ice.link.session import (
+    Ended,
+    ErrorReceived,
+    Event,
+    HelloReceived,
+    JoinAsked,
+    LeaveAsked,
+    Session,
+    State,
+)
+from ice.net.addresses import format_address
+from ice.net.clock import Clock
+from ice.net.link import Link
+from ice.rallypoint.access import Access, Rights
+from ice.rallypoint.admission import Admission, Refused, Ticket
+from ice.rallypoint.parrot import Parrot
+from ice.rallypoint.registry import ANY, KeyCollision, Registry, Subscriber
+from ice.rallypoint.relay import Refusal, Relay
+from ice.rallypoint.throttle import Throttle
+from ice.security.certificates import BadIdentity, Identity, Role
+from ice.security.contexts import ServerTls
+from ice.security.refusals import Reason, explain
+from ice.security.trust import Peer
+
+JOINS_PER_S = 50.0  # JOIN and LEAVE that one link may ask for, once its first round is done
+PATIENCE = 1_000  # refused questions over that rate; then the link ends
+
+#: What a link may be said to have ended by; a far side's own inventions are counted as "other".
+_CODES = frozenset(
+    {*Code, "closed", "lost", *(f"{told}{reason}" for reason in Reason for told in ("", "told-"))}
+)
+
+
+@attrs.define(eq=False)
+class House:
+    """What all guests of a Rallypoint share."""
+
+    clock: Clock
+    wall: Callable[[], datetime]
+    tls: ServerTls
+    identity: Identity
+    settings: RallypointSettings
+    access: Access
+    admission: Admission
+    registry: Registry = attrs.field(factory=Registry)
+    relay: Relay = attrs.field(init=False)
+    throttle: Throttle = attrs.field(factory=Throttle)
+    parrot: Parrot[Subscriber] | None = None
+    guests: set["Guest"] = attrs.field(factory=set)
+    #: The time of the last pulse: near enough for windows and rates, and free.
+    now: float = 0.0
+    #: Links that ended, by code; JOINs and media refused by ERROR, by code; handshakes that failed, by reason.
+    ended: dict[str, int] = attrs.field(factory=dict)
+    errors: dict[str, int] = attrs.field(factory=dict)
+    handshakes_failed: dict[str, int] = attrs.field(factory=dict)
+    #: Media of links that are gone: frames and bytes sent, frames dropped in their queues.
+    sent_frames: int = 0
+    sent_bytes: int = 0
+    dropped_full: int = 0
+    dropped_old: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.relay = Relay(self.registry)
+
+    @property
+    def name(self) -> str:
+        """The name shown to clients and people."""
+        return self.settings.name or self.identity.name
+
+
+@attrs.frozen
+class Member:
+    """A guest that has said who it is."""
+
+    peer: Peer
+    hello: Hello
+    rights: Rights
+    subscriber: Subscriber
+    since: float
+
+    @property
+    def name(self) -> str:
+        """The common name in its certificate."""
+        return self.peer.identity.name
+
+
+class GuestLink(Link):
+    """A link that tells its guest when the connection itself is gone."""
+
+    def __init__(self, guest: "Guest", clock: Clock) -> None:
+        super().__init__(guest, clock)
+        self._guest = guest
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The last that is heard of it."""
+        super().connectionLost(reason)
+        self._guest.gone()
+
+
+class Guest:
+    """The owner of one link (:class:`ice.net.link.Owner`)."""
+
+    _log = Logger()
+
+    def __init__(self, house: House, ticket: Ticket, port: int) -> None:
+        """``port``: the far side's, for people."""
+        self.house = house
+        self.ticket = ticket
+        self.address = format_address(ticket.address, port)
+        self.link = GuestLink(self, house.clock)
+        self.peer: Peer | None = None
+        self.member: Member | None = None
+        #: When :meth:`pulse` has something to do at the latest.
+        self.due = ticket.arrived + house.admission.limits.handshake_s
+        self._asks = float(house.settings.limits.joins)
+        self._asked_at = ticket.arrived
+        self._impatience = 0
+        house.guests.add(self)
+
+    # -- the link's owner ---------------------------------------------------------------------------------------------
+
+    def handshaken(self, link: Link, certificate: X509) -> None:
+        """TLS stands: look again with the rules of now, which a reload may have changed meanwhile."""
+        house = self.house
+        trust = house.tls.trust
+        try:
+            peer = trust.peer(certificate.to_cryptography())
+        except BadIdentity as error:
+            link.refuse(Code.IDENTITY, str(error))
+            return
+        refusal = trust.still_refuses(peer)
+        if refusal is not None:
+            link.refuse(Code.REVOKED if refusal.reason is Reason.REVOKED else Code.IDENTITY, refusal.sentence)
+            return
+        refused = house.admission.identify(self.ticket, peer.identity.triple)
+        if refused is not None:
+            self.complain(refused)
+            link.refuse(refused.code, refused.sentence)
+            return
+        self.peer = peer
+        now = house.clock.seconds()
+        limits = house.settings.limits
+        session = Session(
+            opener=False,
+            now=now,
+            expected_id=str(peer.identity.id),
+            keepalive_s=house.settings.keepalive_s,
+            handshake_s=max(0.0, self.due - now),
+            media_bytes=limits.media_bytes,
+            outbox=Outbox(max_frames=limits.queue_frames, max_age_s=limits.queue_s),
+        )
+        link.begin(session)
+
+    def media(self, link: Link, frame: bytes) -> None:
+        """One packet: see :mod:`ice.rallypoint.relay`."""
+        house, member = self.house, self.member
+        if member is None:
+            return
+        refusal = house.relay.media(member.subscriber, frame, house.now)
+        if refusal is not None:
+            self._refuse(refusal)
+
+    def event(self, link: Link, event: Event) -> None:
+        """A control message."""
+        if isinstance(event, HelloReceived):
+            self._greet(event.hello)
+        elif isinstance(event, JoinAsked):
+            if self._may_ask(event.txn):
+                self._join(event)
+        elif isinstance(event, LeaveAsked):
+            if self._may_ask(None) and self.member is not None:
+                self._leave(self.member, event.key)
+        elif isinstance(event, ErrorReceived):
+            self._log.debug(
+                "{address}: says {code}: {text}",
+                address=self.address,
+                code=event.error.code,
+                text=event.error.message,
+            )
+
+    def ended(self, link: Link, ended: Ended) -> None:
+        """The link is over; its connection may need a moment."""
+        house, member = self.house, self.member
+        code = str(ended.code) if ended.code in _CODES else "other"
+        house.ended[code] = house.ended.get(code, 0) + 1
+        house.admission.ended(self.ticket)
+        if member is None:
+            self._never_came(ended, code)
+            return
+        house.registry.unsubscribe(member.subscriber)
+        if house.parrot is not None:
+            house.parrot.forget(member.subscriber)
+        self._log.info(
+            "{who} at {address} is gone: {code}: {reason}",
+            who=str(member.peer.identity),
+            address=self.address,
+            code=ended.code,
+            reason=ended.reason,
+        )
+
+    def explain(self, failure: Failure) -> tuple[str, str]:
+        """Why the connection was lost, in a word and a sentence."""
+        if self.peer is not None:
+            if failure.check(ConnectionDone):
+                return "closed", "the far side closed the connection without a BYE"
+            if failure.check(ConnectionLost):
+                return "lost", "the connection broke"
+            return "lost", f"the connection broke: {explain(failure.value or ConnectionLost()).sentence}"
+        refusal = explain(failure.value or ConnectionLost())
+        return refusal.code, refusal.sentence
+
+    # -- what the service asks for -----------------------------------------------------------------------------------
+
+    def gone(self) -> None:
+        """The connection is gone."""
+        house, link = self.house, self.link
+        house.admission.gone(self.ticket)
+        house.guests.discard(self)
+        house.sent_frames += link.sent_frames
+        house.sent_bytes += link.sent_bytes
+        if link.session is not None:
+            link.session.outbox.forget()
+            house.dropped_full += link.session.outbox.dropped_full
+            house.dropped_old += link.session.outbox.dropped_old
+
+    def pulse(self, now: float) -> None:
+        """Let time pass; cheap where nothing is to do."""
+        link, member = self.link, self.member
+        session = link.session
+        if session is None:
+            if now >= self.due:
+                self.due = float("inf")
+                self.house.admission.count("handshake-late")
+                link.abort()
+            return
+        spent = member is not None and member.subscriber.spent
+        if spent and member is not None:
+            member.subscriber.refill(now)
+        if spent or session.carried or now >= self.due or not session.outbox.open:
+            link.pulse(now)
+            self.due = session.deadline
+
+    def reconsider(self) -> bool:
+        """Look at this guest with the rules of now (after a reload); whether it may stay."""
+        house, link, peer = self.house, self.link, self.peer
+        if peer is None:
+            return True  # who is still in its handshake is looked at when that is done
+        refusal = house.tls.trust.still_refuses(peer)
+        if refusal is not None:
+            code = Code.REVOKED if refusal.reason is Reason.REVOKED else Code.IDENTITY
+            link.end(code, refusal.sentence)
+            return False
+        if house.admission.denies(self.ticket.address):
+            link.end(Code.DENIED_ADDRESS, "links from this address are not wanted any more")
+            return False
+        if self.member is not None:
+            self.member = attrs.evolve(self.member, rights=self._rights(peer))
+            self._allow(self.member.subscriber)
+            self._review(self.member)
+            link.flush()
+        return True
+
+    def end_for_drain(self) -> None:
+        """We stop: say where else to go, and when to come back."""
+        if self.link.session is None:
+            self.link.abort()
+            return
+        settings = self.house.settings
+        self.link.end(
+            Code.DRAINING,
+            "this Rallypoint is stopping",
+            retry_after_s=max(1.0, settings.drain_s),
+            alternatives=tuple(map(str, settings.alternatives)),
+        )
+
+    def complain(self, refused: Refused) -> None:
+        """Log a refusal, but not a thousand times."""
+        kept = self.house.throttle.passes((self.ticket.group, refused.reason), self.house.now)
+        if kept is not None:
+            self._log.warn(
+                "refused {address}: {reason}: {sentence} ({kept} more like it before)",
+                address=self.address,
+                reason=refused.reason,
+                sentence=refused.sentence,
+                kept=kept,
+            )
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def _session(self) -> Session:
+        session = self.link.session
+        assert session is not None  # there are no events without one
+        return session
+
+    def _never_came(self, ended: Ended, code: str) -> None:
+        house = self.house
+        if self.peer is None and not ended.ours:
+            house.handshakes_failed[code] = house.handshakes_failed.get(code, 0) + 1
+        elif ended.ours and ended.code == Code.IDLE:
+            house.admission.count("handshake-late")
+        if house.admission.draining or code in ("closed", Code.LIMIT):
+            return  # a port scan or balancer; and limits have been complained of
+        kept = house.throttle.passes((self.ticket.group, code), house.now)
+        if kept is not None:
+            self._log.warn(
+                "no link with {address}: {code}: {reason} ({kept} more like it before)",
+                address=self.address,
+                code=code,
+                reason=ended.reason,
+                kept=kept,
+            )
+
+    def _greet(self, hello: Hello) -> None:
+        house, session, peer = self.house, self._session, self.peer
+        assert peer is not None  # the session was made with it
+        if session.role is not LinkRole.CLIENT:
+            self.link.end(Code.ROLE, f"links of role '{session.role}' are not configured here")
+            return
+        settings, limits = house.settings, house.settings.limits
+        identity = peer.identity
+        house.admission.greeted(self.ticket)
+        subscriber = house.registry.subscribe(
+            self.link,
+            identity=identity.triple,
+            prefix=source_prefix(identity.id),
+            satellite=identity.role is Role.SATELLITE,
+        )
+        self._allow(subscriber)
+        self.member = Member(peer, hello, self._rights(peer), subscriber, house.clock.seconds())
+        session.welcome(
+            id=str(house.identity.id),
+            name=house.name,
+            features=(),
+            alternatives=tuple(map(str, settings.alternatives)),
+            limits=Limits(
+                media_bytes=limits.media_bytes,
+                joins=limits.joins,
+                packets_per_s=limits.packets_per_s,
+                bytes_per_s=limits.bytes_per_s,
+            ),
+        )
+        self.due = session.deadline
+        self._log.info(
+            "{who} is here from {address} ({agent})",
+            who=str(identity),
+            address=self.address,
+            agent=hello.agent or "no agent named",
+        )
+
+    def _rights(self, peer: Peer) -> Rights:
+        identity = peer.identity
+        return self.house.access.of(
+            identity.name, str(identity.id), satellite=identity.role is Role.SATELLITE
+        )
+
+    def _allow(self, subscriber: Subscriber) -> None:
+        limits = self.house.settings.limits
+        largest = limits.media_bytes + MEDIA_HEADER
+        subscriber.allow(limits.packets_per_s, limits.bytes_per_s, largest, self.house.clock.seconds())
+
+    def _refuse(self, refusal: Refusal, txn: int | None = None) -> None:
+        errors = self.house.errors
+        errors[refusal.code] = errors.get(refusal.code, 0) + 1
+        self._session.error(refusal.code, refusal.message, txn)
+
+    def _may_ask(self, txn: int | None) -> bool:
+        """Whether a JOIN or LEAVE is within the rate; a first round of everything is always."""
+        now, most = self.house.clock.seconds(), float(self.house.settings.limits.joins)
+        self._asks = min(2 * most, self._asks + (now - self._asked_at) * JOINS_PER_S)
+        self._asked_at = now
+        if self._asks >= 1.0:
+            self._asks -= 1.0
+            return True
+        self._impatience += 1
+        if self._impatience > PATIENCE:
+            self.link.end(Code.LIMIT, f"more than {JOINS_PER_S:.0f} JOIN and LEAVE a second, for too long")
+        else:
+            message = f"more than {JOINS_PER_S:.0f} JOIN and LEAVE a second: ask more slowly"
+            self._refuse(Refusal(Code.LIMIT, message), txn)
+        return False
+
+    def _join(self, asked: JoinAsked) -> None:
+        house, member = self.house, self.member
+        if member is None or self._session.state is not State.OPEN:
+            return
+        subscriber = member.subscriber
+        refusal = self._refuses_join(member, asked)
+        if refusal is None:
+            source = ANY if asked.source == ANY_SOURCE else asked.source
+            assert not isinstance(source, str)  # "any" is the only word
+            try:
+                house.registry.join(
+                    subscriber, asked.stream, asked.key, listen=asked.listen, talk=asked.talk, source=source
+                )
+            except KeyCollision as error:
+                refusal = Refusal(error.code, str(error))
+        if refusal is not None:
+            self._refuse(refusal, asked.txn)
+            return
+        self._session.joined(asked.txn, asked.stream, asked.key)
+
+    def _refuses_join(self, member: Member, asked: JoinAsked) -> Refusal | None:
+        house, subscriber = self.house, member.subscriber
+        limits, streams = house.settings.limits, house.registry.streams
+        refusal = member.rights.refuses(asked.stream, listen=asked.listen, talk=asked.talk)
+        if refusal is not None:
+            return refusal
+        if asked.key not in subscriber.memberships:
+            if len(subscriber.memberships) >= limits.joins:
+                return Refusal(Code.LIMIT, f"{limits.joins} streams joined on one link are the limit")
+            if asked.key not in streams and len(streams) >= limits.streams:
+                return Refusal(Code.LIMIT, f"{limits.streams} streams in this Rallypoint are the limit")
+        if subscriber.satellite or asked.source is None:
+            return None
+        if isinstance(asked.source, str):
+            return Refusal(Code.FOREIGN_SOURCE, "source 'any' is for satellites")
+        if asked.source >> PREFIX_SHIFT != subscriber.prefix:
+            return Refusal(
+                Code.FOREIGN_SOURCE,
+                f"source {format_u64(asked.source)} is not of your certificate: it would begin with {subscriber.prefix:08x}",
+            )
+        return None
+
+    def _leave(self, member: Member, key: int) -> None:
+        house, membership = self.house, member.subscriber.memberships.get(key)
+        if membership is not None and membership.stream.echo is not None and house.parrot is not None:
+            house.parrot.forget(member.subscriber)
+        house.registry.leave(member.subscriber, key)
+
+    def _review(self, member: Member) -> None:
+        """Take back what the new access rules do not allow."""
+        for key, membership in list(member.subscriber.memberships.items()):
+            stream = membership.stream.id
+            refusal = member.rights.refuses(stream, listen=membership.listen, talk=membership.talk)
+            if refusal is None:
+                continue
+            listen = membership.listen and member.rights.may_listen(stream)
+            talk = membership.talk and member.rights.may_talk(stream)
+            if listen or talk:
+                self.house.registry.join(member.subscriber, stream, key, listen=listen, talk=talk)
+            else:
+                self._leave(member, key)
+            self._refuse(Refusal(refusal.code, f"{refusal.message} (the rules have changed)"))

@@ -1,0 +1,340 @@
+"""Who is on which stream: the Rallypoint's memory, arranged for the reader that asks once per packet.
+
+A :class:`Stream` keeps a ready-made tuple of recipients. It is rebuilt when somebody joins, leaves or changes what it
+wants, which is rare, and never while a packet passes. A stream exists while it has members; when the last one leaves it is
+forgotten with everything that was known of it.
+
+**Windows.** Each stream remembers, per source, which sequence numbers have passed (:mod:`ice.link.window`). Sources are
+named by the far side, so their number is bounded where it can do no harm to others: each window is charged to the
+*account* of the identity whose link brought it first, and an account that is full gives up its own oldest window. Windows
+that nobody asked for an hour are forgotten by :meth:`Registry.sweep`, a little at each call.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from typing import Protocol
+
+from ice.errors import RemoteError
+from ice.link.message import Code
+from ice.link.naming import PREFIX_SHIFT
+from ice.link.window import MARK_LIFE_S, Window
+
+#: Windows of one ordinary identity: 8 links that joined 256 streams each, halved; beyond it the oldest go.
+MAX_WINDOWS = 1_024
+#: Windows of one satellite, which carries others' sources: about 20 MB at worst.
+MAX_SATELLITE_WINDOWS = 65_536
+SWEEP_EVERY_S = 60.0  # a window lives for an hour; a minute more or less is nothing
+SWEEP_AT_ONCE = 256  # windows looked at in one turn: some 50 µs
+
+UNDECLARED = -1  # a source is a u64, so this is none
+ANY = -2
+
+
+class Recipient(Protocol):
+    """Whoever takes media frames: a link, later a reflector or a next hop in the mesh."""
+
+    def send_media(self, frame: bytes) -> None:
+        """Take one whole MEDIA frame."""
+
+
+class KeyCollision(RemoteError):
+    """Two stream ids with the same 8 bytes of SHA-256: the second is refused."""
+
+    code = Code.KEY_COLLISION
+
+
+class Account:
+    """The windows that one identity is charged for, oldest first."""
+
+    __slots__ = ("bound", "identity", "links", "windows")
+
+    def __init__(self, identity: Hashable, bound: int) -> None:
+        self.identity = identity
+        self.bound = bound
+        self.windows: dict[tuple[int, int], None] = {}
+        #: Subscribers of this identity; an account without any, and without windows, is forgotten.
+        self.links = 0
+
+
+class Subscriber:
+    """What the relay must know of one link; ``recipient`` is the link itself.
+
+    ``packets_left`` and ``bytes_left`` are the allowance of now, refilled by :meth:`refill`; more is in
+    :mod:`ice.rallypoint.relay`.
+    """
+
+    __slots__ = (
+        "_bytes_at",
+        "_packets_at",
+        "account",
+        "bytes_burst",
+        "bytes_left",
+        "bytes_per_s",
+        "dropped",
+        "gone",
+        "limit_told_at",
+        "memberships",
+        "packets_burst",
+        "packets_left",
+        "packets_per_s",
+        "prefix",
+        "recipient",
+        "satellite",
+        "talks",
+        "told",
+    )
+
+    def __init__(self, recipient: Recipient, *, prefix: int, satellite: bool, account: Account) -> None:
+        """``prefix``: the upper 32 bits that a source of this identity has."""
+        self.recipient = recipient
+        self.prefix = prefix
+        self.satellite = satellite
+        self.account = account
+        #: Streams joined, by key; and those of them where it may talk.
+        self.memberships: dict[int, Membership] = {}
+        self.talks: dict[int, Membership] = {}
+        #: Frames of this link that were dropped through a fault of its own.
+        self.dropped = 0
+        self.gone = False
+        #: Errors answered already, by code and stream key.
+        self.told: set[tuple[Code, int]] = set()
+        self.limit_told_at = float("-inf")
+        self.packets_per_s = self.bytes_per_s = 1
+        self.packets_burst = self.bytes_burst = 0
+        self.packets_left = self.bytes_left = 0
+        self._packets_at = self._bytes_at = 0.0
+
+    def allow(self, packets_per_s: int, bytes_per_s: int, largest_frame: int, now: float) -> None:
+        """Set the rate of this link; one second's worth may come at once."""
+        self.packets_per_s, self.bytes_per_s = packets_per_s, bytes_per_s
+        self.packets_burst = self.packets_left = packets_per_s
+        self.bytes_burst = self.bytes_left = max(bytes_per_s, largest_frame)
+        self._packets_at = self._bytes_at = now
+
+    @property
+    def spent(self) -> bool:
+        """Whether anything was sent that has not been refilled."""
+        return self.packets_left < self.packets_burst or self.bytes_left < self.bytes_burst
+
+    def refill(self, now: float) -> None:
+        """Give back what time has earned, in whole packets and bytes; what is less waits for the next call."""
+        self.packets_left, self._packets_at = _earned(
+            self.packets_left, self.packets_burst, self.packets_per_s, self._packets_at, now
+        )
+        self.bytes_left, self._bytes_at = _earned(
+            self.bytes_left, self.bytes_burst, self.bytes_per_s, self._bytes_at, now
+        )
+
+
+def _earned(left: int, burst: int, per_s: int, since: float, now: float) -> tuple[int, float]:
+    earned = int((now - since) * per_s)
+    if earned <= 0:
+        return left, since
+    if left + earned >= burst:
+        return burst, now
+    return left + earned, since + earned / per_s
+
+
+class Membership:
+    """One link on one stream.  ``source`` is what it declared, :data:`UNDECLARED` or :data:`ANY`."""
+
+    __slots__ = ("listen", "packets", "source", "stream", "subscriber", "talk")
+
+    def __init__(self, subscriber: Subscriber, stream: "Stream") -> None:
+        self.subscriber = subscriber
+        self.stream = stream
+        self.listen = False
+        self.talk = False
+        self.source = UNDECLARED
+        self.packets = 0
+
+
+class Stream:
+    """One stream: its members, and what the relay reads once per packet."""
+
+    __slots__ = ("charged", "echo", "id", "key", "members", "packets", "recipients", "windows")
+
+    def __init__(self, id: str, key: int) -> None:
+        self.id = id
+        self.key = key
+        self.members: dict[Subscriber, Membership] = {}
+        #: Everyone who listens, the talker included where it does.
+        self.recipients: tuple[Recipient, ...] = ()
+        #: Windows by source.
+        self.windows: dict[int, Window] = {}
+        #: Whose account a window is on, by source.
+        self.charged: dict[int, Account] = {}
+        #: Set on the parrot's stream: takes the frames instead of the recipients.
+        self.echo: Callable[[Subscriber, bytes, float], None] | None = None
+        self.packets = 0
+
+    @property
+    def listeners(self) -> int:
+        """Members that listen."""
+        return sum(member.listen for member in self.members.values())
+
+    @property
+    def talkers(self) -> int:
+        """Members that may talk."""
+        return sum(member.talk for member in self.members.values())
+
+    def rebuild(self) -> None:
+        """Make the tuple of recipients anew."""
+        self.recipients = tuple(
+            member.subscriber.recipient for member in self.members.values() if member.listen
+        )
+
+
+class Registry:
+    """Every stream, subscriber and account of one Rallypoint."""
+
+    def __init__(self) -> None:
+        #: Streams that have members, by key.
+        self.streams: dict[int, Stream] = {}
+        self.windows = 0
+        self.windows_evicted = 0
+        self.windows_expired = 0
+        self._accounts: dict[Hashable, Account] = {}
+        self._echoes: dict[int, Callable[[Subscriber, bytes, float], None]] = {}
+        self._sweeping: Iterator[tuple[Stream, int]] | None = None
+        self._swept_at = float("-inf")
+
+    def subscribe(
+        self, recipient: Recipient, *, identity: Hashable, prefix: int, satellite: bool = False
+    ) -> Subscriber:
+        """A new link of ``identity``, on no stream yet."""
+        account = self._accounts.get(identity)
+        if account is None:
+            bound = MAX_SATELLITE_WINDOWS if satellite else MAX_WINDOWS
+            account = self._accounts[identity] = Account(identity, bound)
+        account.links += 1
+        return Subscriber(recipient, prefix=prefix, satellite=satellite, account=account)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """The link is gone: it leaves every stream.  Calling twice is harmless."""
+        for key in list(subscriber.memberships):
+            self.leave(subscriber, key)
+        if not subscriber.gone:
+            subscriber.gone = True
+            subscriber.account.links -= 1
+            self._settle(subscriber.account)
+
+    def check(self, stream_id: str, key: int) -> None:
+        """Raises :class:`KeyCollision` when another stream id has this key."""
+        stream = self.streams.get(key)
+        if stream is not None and stream.id != stream_id:
+            raise KeyCollision(
+                f"'{stream_id}' has the same key as another stream that is in use; choose another name"
+            )
+
+    def join(
+        self,
+        subscriber: Subscriber,
+        stream_id: str,
+        key: int,
+        *,
+        listen: bool = True,
+        talk: bool = True,
+        source: int | None = None,
+    ) -> Membership:
+        """Put ``subscriber`` on a stream, or change what it does there.
+
+        ``source``: a u64, :data:`ANY`, or None to keep what was declared before.  Raises :class:`KeyCollision`.
+        """
+        self.check(stream_id, key)
+        stream = self.streams.get(key)
+        if stream is None:
+            stream = self.streams[key] = Stream(stream_id, key)
+            stream.echo = self._echoes.get(key)
+        membership = stream.members.get(subscriber)
+        if membership is None:
+            membership = stream.members[subscriber] = Membership(subscriber, stream)
+            subscriber.memberships[key] = membership
+        if source is not None:
+            membership.source = source
+        membership.talk = talk
+        if talk:
+            subscriber.talks[key] = membership
+        else:
+            subscriber.talks.pop(key, None)
+        if membership.listen != listen:
+            membership.listen = listen
+            stream.rebuild()
+        subscriber.told = {told for told in subscriber.told if told[1] != key}
+        return membership
+
+    def leave(self, subscriber: Subscriber, key: int) -> bool:
+        """Take ``subscriber`` off a stream; whether it was on it."""
+        membership = subscriber.memberships.pop(key, None)
+        if membership is None:
+            return False
+        subscriber.talks.pop(key, None)
+        stream = membership.stream
+        del stream.members[subscriber]
+        if not stream.members:
+            self._forget(stream)
+        elif membership.listen:
+            stream.rebuild()
+        return True
+
+    def echo(self, key: int, echo: Callable[[Subscriber, bytes, float], None]) -> None:
+        """Frames of the stream with ``key`` go to ``echo`` instead of to its listeners."""
+        self._echoes[key] = echo
+
+    def window(self, stream: Stream, source: int, subscriber: Subscriber) -> Window:
+        """A new window for ``source``, on the account of the link that brought it."""
+        account = subscriber.account
+        if len(account.windows) >= account.bound:
+            key, oldest = next(iter(account.windows))
+            self.windows_evicted += 1
+            self._drop_window(self.streams[key], oldest)
+        window = stream.windows[source] = Window()
+        stream.charged[source] = account
+        account.windows[(stream.key, source)] = None
+        self.windows += 1
+        return window
+
+    def sweep(self, now: float, at_once: int = SWEEP_AT_ONCE) -> None:
+        """Forget windows that were not asked for an hour; looks at ``at_once`` of them at most."""
+        if self._sweeping is None:
+            if now - self._swept_at < SWEEP_EVERY_S:
+                return
+            self._swept_at = now
+            self._sweeping = self._every_window()
+        for _ in range(at_once):
+            found = next(self._sweeping, None)
+            if found is None:
+                self._sweeping = None
+                return
+            stream, source = found
+            window = stream.windows.get(source)
+            if window is not None and now - window.asked_at > MARK_LIFE_S:
+                self.windows_expired += 1
+                self._drop_window(stream, source)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _every_window(self) -> Iterator[tuple[Stream, int]]:
+        for stream in list(self.streams.values()):
+            for source in list(stream.windows):
+                yield stream, source
+
+    def _drop_window(self, stream: Stream, source: int) -> None:
+        del stream.windows[source]
+        account = stream.charged.pop(source)
+        del account.windows[(stream.key, source)]
+        self.windows -= 1
+        self._settle(account)
+
+    def _forget(self, stream: Stream) -> None:
+        for source in list(stream.windows):
+            self._drop_window(stream, source)
+        del self.streams[stream.key]
+
+    def _settle(self, account: Account) -> None:
+        if account.links == 0 and not account.windows:
+            self._accounts.pop(account.identity, None)
+
+
+def prefix_of(source: int) -> int:
+    """The upper 32 bits of a source, which say whose it is."""
+    return source >> PREFIX_SHIFT

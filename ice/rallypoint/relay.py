@@ -1,0 +1,188 @@
+"""The way of one packet through a Rallypoint: from one link to every listener of its stream, byte for byte.
+
+A frame is unpacked once, to five integers, and nothing is built from it. In this order it is asked:
+
+========================  ============================  =======================================================
+question                  where it is answered          no: dropped, counted, and
+========================  ============================  =======================================================
+within its rate?          two integers of the link      ERROR ``limit``, once a second
+joined to talk?           a dictionary of the link      ERROR ``not-joined``, once per link and stream
+its own source?           one comparison                ERROR ``foreign-source``, once per link and stream
+not here before?          the window of the source      nothing: a copy that came by another way is no fault
+========================  ============================  =======================================================
+
+Then the same bytes are handed to each recipient but the sender. A recipient that raises is remembered in
+:attr:`Relay.broken` for its owner to end; the others get their packet.
+"""
+
+import attrs
+
+from ice.link.frame import MEDIA
+from ice.link.message import Code
+from ice.link.naming import format_u64
+from ice.link.window import DUPLICATE, JUMP
+from ice.rallypoint.registry import ANY, UNDECLARED, Recipient, Registry, Subscriber, prefix_of
+
+#: Errors remembered per link, so that each is said once; who provokes more of them is only counted.
+MAX_TOLD = 64
+LIMIT_EVERY_S = 1.0
+
+_unpack = MEDIA.unpack_from
+
+
+@attrs.frozen
+class Refusal:
+    """What to tell the sender, in an ERROR."""
+
+    code: Code
+    message: str
+
+
+class Relay:
+    """The hot path over one :class:`~ice.rallypoint.registry.Registry`; its counters are plain integers."""
+
+    __slots__ = (
+        "_registry",
+        "broken",
+        "bytes_received",
+        "copies_delivered",
+        "dropped_duplicate",
+        "dropped_foreign_source",
+        "dropped_jump",
+        "dropped_late",
+        "dropped_limit",
+        "dropped_not_joined",
+        "frames_received",
+        "recipients_failed",
+    )
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.frames_received = 0
+        self.bytes_received = 0
+        self.copies_delivered = 0  #: frames handed to recipients, counted per recipient
+        self.dropped_limit = 0
+        self.dropped_not_joined = 0
+        self.dropped_foreign_source = 0
+        self.dropped_duplicate = 0
+        self.dropped_late = 0
+        self.dropped_jump = 0
+        self.recipients_failed = 0
+        #: Recipients that raised, and what; whoever owns them takes them out.
+        self.broken: dict[Recipient, Exception] = {}
+
+    def dropped(self) -> dict[str, int]:
+        """Frames dropped, by reason."""
+        return {
+            "limit": self.dropped_limit,
+            "not-joined": self.dropped_not_joined,
+            "foreign-source": self.dropped_foreign_source,
+            "duplicate": self.dropped_duplicate,
+            "late": self.dropped_late,
+            "jump": self.dropped_jump,
+        }
+
+    def media(self, subscriber: Subscriber, frame: bytes, now: float) -> Refusal | None:
+        """Pass on one whole MEDIA frame of ``subscriber``; what to tell it, where something was wrong.
+
+        ``now`` may be a tenth of a second old: it only ages windows and errors.
+        """
+        size = len(frame)
+        self.frames_received += 1
+        self.bytes_received += size
+        if subscriber.packets_left <= 0 or subscriber.bytes_left <= 0:
+            return self._over_limit(subscriber, now)
+        subscriber.packets_left -= 1
+        subscriber.bytes_left -= size
+        _, _, _, key, source, sequence = _unpack(frame)
+        membership = subscriber.talks.get(key)
+        if membership is None:
+            return self._not_joined(subscriber, key)
+        declared = membership.source
+        if source != declared and declared != ANY:
+            if declared != UNDECLARED or prefix_of(source) != subscriber.prefix:
+                return self._foreign_source(subscriber, key, source)
+            membership.source = source
+        stream = membership.stream
+        window = stream.windows.get(source)
+        if window is None:
+            window = self._registry.window(stream, source, subscriber)
+        verdict = window.ask(sequence, now)
+        if verdict:
+            self._not_fresh(verdict)
+            return None
+        membership.packets += 1
+        stream.packets += 1
+        if stream.echo is not None:
+            stream.echo(subscriber, frame, now)
+            return None
+        sender = subscriber.recipient
+        recipients = stream.recipients
+        for recipient in recipients:
+            if recipient is not sender:
+                try:
+                    recipient.send_media(frame)
+                except Exception as error:
+                    self._failed(recipient, error)
+        self.copies_delivered += len(recipients) - membership.listen
+        return None
+
+    # -- inside: none of this is met by a packet that is passed on ------------------------------------------------------
+
+    def _over_limit(self, subscriber: Subscriber, now: float) -> Refusal | None:
+        self.dropped_limit += 1
+        subscriber.dropped += 1
+        if now - subscriber.limit_told_at < LIMIT_EVERY_S:
+            return None
+        subscriber.limit_told_at = now
+        what = (
+            f"{subscriber.packets_per_s} packets/s"
+            if subscriber.packets_left <= 0
+            else f"{subscriber.bytes_per_s} bytes/s"
+        )
+        return Refusal(Code.LIMIT, f"more than {what}: what is over is dropped")
+
+    def _not_joined(self, subscriber: Subscriber, key: int) -> Refusal | None:
+        self.dropped_not_joined += 1
+        subscriber.dropped += 1
+        member = subscriber.memberships.get(key)
+        if member is not None:
+            return self._once(
+                subscriber, Code.NOT_JOINED, key, f"'{member.stream.id}' is joined to listen only"
+            )
+        return self._once(
+            subscriber,
+            Code.NOT_JOINED,
+            key,
+            f"stream {format_u64(key)} is not joined; what you send there is dropped",
+        )
+
+    def _foreign_source(self, subscriber: Subscriber, key: int, source: int) -> Refusal | None:
+        self.dropped_foreign_source += 1
+        subscriber.dropped += 1
+        return self._once(
+            subscriber,
+            Code.FOREIGN_SOURCE,
+            key,
+            f"source {format_u64(source)} is not the one declared for stream {format_u64(key)}",
+        )
+
+    def _not_fresh(self, verdict: int) -> None:
+        if verdict == DUPLICATE:
+            self.dropped_duplicate += 1
+        elif verdict == JUMP:
+            self.dropped_jump += 1
+        else:
+            self.dropped_late += 1
+
+    def _once(self, subscriber: Subscriber, code: Code, key: int, message: str) -> Refusal | None:
+        told = subscriber.told
+        if (code, key) in told or len(told) >= MAX_TOLD:
+            return None
+        told.add((code, key))
+        return Refusal(code, message)
+
+    def _failed(self, recipient: Recipient, error: Exception) -> None:
+        self.recipients_failed += 1
+        self.copies_delivered -= 1
+        self.broken.setdefault(recipient, error)

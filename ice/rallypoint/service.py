@@ -1,0 +1,347 @@
+"""The Rallypoint as a Twisted service: ports, newcomers, the pulse, reload and the orderly stop.
+
+Everything that is decided is decided in the engines beside this file; here their answers are carried out.
+
+**The pulse.** Every 100 ms each link is looked at: rates are refilled, PINGs sent, queues let go. A link that
+needs nothing costs a comparison or two; with thousands of links one round is done in slices, so that
+packets pass in between.
+
+**The stop.** Ports close first, so that newcomers go elsewhere; every link is told BYE ``draining`` with the alternatives, and
+the stop is complete when all connections are gone, or when ``drain_s`` is over.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from secrets import randbits
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from ice.config.schema import LimitSettings, RallypointSettings
+from ice.errors import LocalError
+from ice.link.message import Code
+from ice.link.naming import new_source, stream_key
+from ice.net.addresses import format_address
+from ice.net.clock import Clock, DelayedCall
+from ice.net.link import PULSE_S, Link
+from ice.rallypoint.access import Access, Rule
+from ice.rallypoint.admission import Admission, AdmissionLimits, Load, Phase, Refused, Ticket
+from ice.rallypoint.door import Arrival, OpenPort, Port, open_port
+from ice.rallypoint.guest import Guest, House
+from ice.rallypoint.parrot import Parrot
+from ice.rallypoint.registry import Subscriber
+from ice.security.certificates import Identity
+from ice.security.contexts import ServerTls
+from ice.security.trust import Credentials, Trust
+
+SLICE = 500  # links looked at in one turn: about a millisecond, when all of them carry media
+SLICE_PAUSE_S = 0.004
+LEAST_DRAIN_S = 0.1  # a BYE needs a turn of the reactor to leave
+
+
+class PortTaken(LocalError):
+    """A port cannot be opened; the message says which and why."""
+
+    @classmethod
+    def of(cls, address: object, setting: str, error: CannotListenError) -> "PortTaken":
+        """From what Twisted says; ``setting`` is the key of the configuration that names the address."""
+        why = getattr(error.socketError, "strerror", None) or error.socketError
+        return cls(f"cannot listen on {address}: {why} ({setting}; who has it: ss -ltnp)")
+
+
+class Rallypoint(Service):
+    """One Rallypoint.  ``reactor`` carries its ports and its time."""
+
+    _log = Logger()
+    name = "rallypoint"
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: RallypointSettings,
+        tls: ServerTls,
+        *,
+        open_port: OpenPort = open_port,
+        cpu_s: Callable[[], float] = time.process_time,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        random_bits: Callable[[int], int] = randbits,
+    ) -> None:
+        self._reactor = reactor
+        self._clock: Clock = reactor
+        self._open_port = open_port
+        self._cpu_s = cpu_s
+        self._ports: list[Port] = []
+        self._waiting: dict[Ticket, Arrival] = {}
+        self._load = Load()
+        self._pulse = LoopingCall(self._beat)
+        self._pulse.clock = reactor
+        self._round: Iterator[Guest] = iter(())
+        self._slice: DelayedCall | None = None
+        self._parrot_call: DelayedCall | None = None
+        self._parrot_key = 0
+        self._drained: Deferred[None] | None = None
+        self._drain_until = 0.0
+        self.started_at: float | None = None
+        self.house = House(
+            clock=reactor,
+            wall=wall,
+            tls=tls,
+            identity=own_identity(tls),
+            settings=settings,
+            access=access_of(settings),
+            admission=Admission(limits_of(settings.limits)),
+            now=reactor.seconds(),
+        )
+        if settings.parrot:
+            own_id = self.house.identity.id
+            self.house.parrot = Parrot(lambda: new_source(own_id, random_bits))
+            self._parrot_key = stream_key(settings.parrot)
+            self.house.registry.echo(self._parrot_key, self._heard_by_parrot)
+
+    # -- IService ---------------------------------------------------------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        """Open the ports; raises :class:`PortTaken`, with none left open."""
+        for address in self.house.settings.listen:
+            try:
+                port = self._open_port(
+                    self._reactor, address.host, address.port, self.house.tls, self._arrived
+                )
+            except CannotListenError as error:
+                for opened in self._ports:
+                    opened.stopListening()
+                self._ports.clear()
+                raise PortTaken.of(address, "rallypoint.listen", error) from None
+            self._ports.append(port)
+
+    def startService(self) -> None:
+        """Accept links."""
+        if not self._ports:
+            self.privilegedStartService()
+        super().startService()  # type: ignore[no-untyped-call]
+        self.started_at = self._clock.seconds()
+        self.house.now = self.started_at
+        self._pulse.start(PULSE_S, now=False)
+        self._log.info(
+            "{who} listens on {where}", who=str(self.house.identity), where=", ".join(self.listening)
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Tell everybody, and wait until they are gone or ``drain_s`` is over; stopping twice is harmless."""
+        house = self.house
+        if not self.running or house.admission.draining:
+            return succeed(None)
+        super().stopService()  # type: ignore[no-untyped-call]
+        house.admission.draining = True
+        for port in self._ports:
+            port.stopListening()
+        self._ports.clear()
+        for ticket, arrival in self._waiting.items():
+            arrival.drop()
+            house.admission.gone(ticket)
+        self._waiting.clear()
+        self._log.info("stopping: {links} links are told to go elsewhere", links=len(house.guests))
+        for guest in list(house.guests):
+            guest.end_for_drain()
+        self._drained = Deferred()
+        self._drain_until = self._clock.seconds() + max(LEAST_DRAIN_S, house.settings.drain_s)
+        drained = self._drained
+        self._drain()
+        return drained
+
+    # -- for the assembly -------------------------------------------------------------------------------------------------
+
+    @property
+    def listening(self) -> list[str]:
+        """Where links are accepted now."""
+        hosts = [port.getHost() for port in self._ports]
+        return [format_address(host.host, host.port) for host in hosts]
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since it started; 0 before."""
+        return 0.0 if self.started_at is None else self._clock.seconds() - self.started_at
+
+    def ready(self) -> str | None:
+        """None where newcomers are welcome, else why they should go elsewhere."""
+        admission = self.house.admission
+        if admission.draining:
+            return "this Rallypoint is stopping"
+        if not self._ports:
+            return "the ports are not open yet"
+        if admission.cpu_percent > admission.limits.cpu_refuse_percent:
+            return f"the CPU is {admission.cpu_percent:.0f} percent used"
+        if admission.linked >= admission.limits.links:
+            return f"all {admission.limits.links} places are taken"
+        return None
+
+    def reload(self, settings: RallypointSettings, credentials: Credentials, trust: Trust) -> int:
+        """Go on by new rules; how many links they do not admit any more (those are told why, and ended).
+
+        Raises :class:`~ice.errors.LocalError` when the certificate cannot be used; then nothing has changed.
+        """
+        house = self.house
+        trust.peer(credentials.certificate)  # before anything is changed: is it ours at all
+        house.tls.swap(credentials, trust)
+        house.identity = own_identity(house.tls)
+        house.settings = settings
+        house.access = access_of(settings)
+        house.admission.limits = limits_of(settings.limits)
+        return sum(not guest.reconsider() for guest in list(house.guests))
+
+    # -- newcomers --------------------------------------------------------------------------------------------------------
+
+    def _arrived(self, arrival: Arrival) -> None:
+        house = self.house
+        answer = house.admission.arrive(arrival.host, self._clock.seconds())
+        if isinstance(answer, Refused):
+            arrival.drop()
+            kept = house.throttle.passes((arrival.host, answer.reason), house.now)
+            if kept is not None:
+                self._log.warn(
+                    "refused {address}: {reason}: {sentence} ({kept} more like it before)",
+                    address=arrival.host,
+                    reason=answer.reason,
+                    sentence=answer.sentence,
+                    kept=kept,
+                )
+        elif answer.phase is Phase.WAITING:
+            self._waiting[answer] = arrival
+        else:
+            self._begin(answer, arrival)
+
+    def _begin(self, ticket: Ticket, arrival: Arrival) -> None:
+        arrival.begin(Guest(self.house, ticket, arrival.port).link)
+
+    def _admit_waiting(self, now: float) -> None:
+        begin, late = self.house.admission.turns(now)
+        for ticket in begin:
+            self._begin(ticket, self._waiting.pop(ticket))
+        for ticket in late:
+            self._waiting.pop(ticket).drop()
+
+    # -- the pulse --------------------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        house = self.house
+        now = house.now = self._clock.seconds()
+        house.admission.cpu_percent = self._load.measure(self._cpu_s(), now)
+        if self._waiting:
+            self._admit_waiting(now)
+        house.registry.sweep(now)
+        if house.relay.broken:
+            self._end_broken()
+        if self._slice is None:
+            self._round = iter(list(house.guests))
+            self._some_guests()
+        if self._drained is not None:
+            self._drain()
+
+    def _some_guests(self) -> None:
+        self._slice = None
+        now = self._clock.seconds()
+        count = 0
+        for guest in islice(self._round, SLICE):
+            count += 1
+            try:
+                guest.pulse(now)
+            except Exception:
+                self._log.failure("the pulse of {address} failed", address=guest.address)
+                guest.due = float("inf")
+                guest.link.abort()
+        if count == SLICE:
+            self._slice = self._clock.callLater(SLICE_PAUSE_S, self._some_guests)
+
+    def _end_broken(self) -> None:
+        broken, self.house.relay.broken = self.house.relay.broken, {}
+        for recipient, error in broken.items():
+            self._log.error("a link cannot be written to and is ended: {error}", error=repr(error))
+            if isinstance(recipient, Link):
+                try:
+                    recipient.end(Code.INTERNAL, "this Rallypoint could not write to the link")
+                except Exception:
+                    recipient.abort()
+
+    def _drain(self) -> None:
+        drained, guests = self._drained, self.house.guests
+        if drained is None:
+            return
+        if guests and self._clock.seconds() < self._drain_until:
+            return
+        if guests:
+            self._log.info("{count} links did not go in time and are cut", count=len(guests))
+            for guest in list(guests):
+                guest.link.abort()
+        self._drained = None
+        if self._pulse.running:
+            self._pulse.stop()
+        for call in (self._slice, self._parrot_call):
+            if call is not None and call.active():
+                call.cancel()
+        drained.callback(None)
+
+    # -- the parrot -------------------------------------------------------------------------------------------------------
+
+    def _heard_by_parrot(self, subscriber: Subscriber, frame: bytes, now: float) -> None:
+        parrot = self.house.parrot
+        if parrot is not None:
+            parrot.heard(subscriber, frame, self._clock.seconds())
+            self._wake_parrot()
+
+    def _wake_parrot(self) -> None:
+        parrot, call = self.house.parrot, self._parrot_call
+        if parrot is None or (call is not None and call.active()):
+            return
+        deadline = parrot.deadline
+        if deadline != float("inf"):
+            wait_s = min(max(0.0, deadline - self._clock.seconds()), PARROT_LOOK_S)
+            self._parrot_call = self._clock.callLater(wait_s, self._parrot_plays)
+
+    def _parrot_plays(self) -> None:
+        parrot = self.house.parrot
+        if parrot is None:
+            return
+        self._parrot_call = None
+        for talker, frame in parrot.play(self._clock.seconds()):
+            membership = talker.memberships.get(self._parrot_key)
+            if membership is not None and membership.listen:
+                talker.recipient.send_media(frame)
+        self._wake_parrot()
+
+
+#: The parrot looks this often whether a burst has ended: a call is not moved at each packet.
+PARROT_LOOK_S = 0.02
+
+
+def own_identity(tls: ServerTls) -> Identity:
+    """Who this Rallypoint is by its certificate; raises :class:`~ice.errors.IceError` when it is of no authority trusted here."""
+    return tls.trust.peer(tls.credentials.certificate).identity
+
+
+def access_of(settings: RallypointSettings) -> Access:
+    """The access rules, made ready."""
+    return Access(
+        Rule.of(rule.name, rule.streams, listen=rule.listen, talk=rule.talk, allow=rule.allow)
+        for rule in settings.access
+    )
+
+
+def limits_of(limits: LimitSettings) -> AdmissionLimits:
+    """The limits that concern newcomers."""
+    return AdmissionLimits(
+        links=limits.links,
+        links_per_address=limits.links_per_address,
+        links_per_identity=limits.links_per_identity,
+        handshakes=limits.handshakes,
+        handshakes_per_address=limits.handshakes_per_address,
+        handshake_s=limits.handshake_s,
+        cpu_delay_percent=limits.cpu_delay_percent,
+        cpu_refuse_percent=limits.cpu_refuse_percent,
+        newcomers_waiting=limits.newcomers_waiting,
+    )
