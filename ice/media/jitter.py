@@ -36,15 +36,17 @@ a talker whose pauses are known to be DTX).
 
 from __future__ import annotations
 
-import enum
 from bisect import insort
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 
 from ice.errors import LocalError
+from ice.media.instruction import Arrival, Conceal, Counters, Ended, Instruction, Pace, Play
 from ice.media.rtp import sequence_difference, timestamp_difference
 from ice.media.transit import WINDOW_MIN, TransitWindow
+
+__all__ = ["Arrival", "Conceal", "Counters", "Ended", "Instruction", "JitterBuffer", "Pace", "Play"]
 
 MAX_AHEAD: Final = 3_000  # packets: MAX_DROPOUT of RFC 3550 A.1, a minute of 20 ms
 MAX_BEHIND: Final = 100  # packets: MAX_MISORDER of RFC 3550 A.1
@@ -65,88 +67,6 @@ EXCESS_LARGE_S: Final = 0.15  # far too long a delay: shorten speech at once
 PAUSING_TALKER: Final = 4  # factor on end_of_burst_ms, as in the original for streams known to signal
 TRAILING_S: Final = 1.0  # how long after a marked end further end marks belong to it
 EPSILON_S: Final = 1e-6
-
-
-class Pace(enum.Enum):
-    """What the receiver should do with the frame that it is about to play, to bring the delay towards its target."""
-
-    NORMAL = "normal"
-    EASE = "ease"  #: leave it out if it is quiet
-    HASTEN = "hasten"  #: leave it out if it is quiet, else shorten it by a pitch period
-    SLACKEN = "slacken"  #: play it twice if it is quiet
-
-
-@attrs.frozen
-class Play:
-    """Sound this payload, ``duration`` ticks long, ``delay_s`` later than the fastest packet could have sounded.
-
-    ``joined`` is false where the audio before it was skipped: the decoder's memory does not fit.
-    """
-
-    payload: bytes
-    duration: int
-    pace: Pace
-    delay_s: float
-    joined: bool = True
-
-
-@attrs.frozen
-class Conceal:
-    """Make up ``duration`` ticks; ``following`` is the payload right behind the hole, where it is there (for in-band FEC)."""
-
-    duration: int
-    following: bytes | None = None
-
-
-@attrs.frozen
-class Ended:
-    """The burst has been played to its end; ``why`` is ``mark``, ``silence`` or ``next`` (the next burst began)."""
-
-    why: str
-
-
-Instruction: TypeAlias = Play | Conceal | Ended
-
-
-class Arrival(enum.Enum):
-    """What became of a packet at its arrival; the value is the counter's name (``waiting`` is not counted yet)."""
-
-    WAITING = "waiting"
-    LATE = "late"  #: its time was over
-    DUPLICATE = "duplicate"
-    REPEATED = "repeated"  #: another copy of the packet that ends the burst, as senders send on purpose
-    AFTER_END = "after_end"  #: an end mark behind the end
-    STRAY = "stray"  #: fits no count that we know; one such packet may still be confirmed by the next
-
-
-@attrs.define
-class Counters:
-    """Plain integers that only grow; packets unless the name says otherwise (the accounts are in the module docstring)."""
-
-    received: int = 0
-    played: int = 0
-    late: int = 0
-    duplicate: int = 0
-    repeated: int = 0
-    after_end: int = 0
-    stray: int = 0
-    skipped: int = 0
-    overflow: int = 0
-    missing: int = (
-        0  #: packets that were not there in their time (those of them that came later are ``late``)
-    )
-    concealed_ms: int = 0  #: audio made up for them
-    recovered: int = 0  #: of them, those that the following payload gave back (the receiver counts them)
-    underruns: int = 0  #: times that nothing was there to play inside a burst (a pause, or a late network)
-    hastened: int = 0  #: frames that the receiver was asked to leave out or shorten
-    restarts: int = 0  #: changes of the sender's count
-    bursts: int = 0
-    skips: int = 0  #: times that playing jumped to now
-
-    @property
-    def lost(self) -> int:
-        """Packets that never came."""
-        return max(0, self.missing - self.late)
 
 
 @attrs.frozen(order=True)
@@ -279,16 +199,22 @@ class JitterBuffer:
         *,
         first: bool = False,
         last: bool = False,
+        aside: bool = False,
     ) -> Arrival:
         """Take a packet: ``sequence`` u16 and ``timestamp`` u32 as on the wire, ``duration`` ticks (0 for a mere mark).
 
-        ``first`` and ``last``: what any layer said about its place in the burst. Never raises, whatever comes.
+        ``first`` and ``last``: what any layer said about its place in the burst. ``aside``: the packet shares the talker's numbers and is
+        no sound, its timestamp is its own affair (RFC 4733 events). Never raises, whatever comes.
         """
         self.counters.received += 1
         duration = max(0, duration)
         if last and not first and self._is_trailing(sequence, now):
             self.counters.after_end += 1
             return Arrival.AFTER_END
+        if aside and (place := self._place_aside(sequence)) is not None:
+            arrival = self._accept(place, now, b"", 0, last)
+            self._account(arrival)
+            return arrival
         place = self._place(sequence, timestamp, now, duration, first, last)
         if place is None:
             suspect, self._suspect = (
@@ -382,6 +308,19 @@ class JitterBuffer:
                 return self._previous.number + steps, self._previous.position + ticks
         return self._restart(sequence, timestamp, now, duration) if first else None
 
+    def _place_aside(self, sequence: int) -> tuple[int, int] | None:
+        """The place of a packet that takes a number in the running burst, and no time."""
+        count = self._count
+        if count is None or not self._open:
+            return None
+        steps = sequence_difference(sequence, count.sequence)
+        if not -MAX_BEHIND <= steps <= MAX_BEHIND:
+            return None
+        if steps > 0:
+            self._count = attrs.evolve(count, sequence=sequence, number=count.number + steps)
+            return count.number + steps, count.position + count.duration
+        return count.number + steps, count.position
+
     def _restart(self, sequence: int, timestamp: int, now: float, duration: int) -> tuple[int, int]:
         """Begin a burst with a count of its own."""
         count = self._count
@@ -430,10 +369,11 @@ class JitterBuffer:
         else:
             self._seen |= 1 << behind
         self._last_arrival = now
-        transit = now - position / self.clock_hz
-        if self._count is not None and number == self._count.number:
-            self._newest_transit = transit
-        self._transits.add(transit, duration / self.clock_hz)
+        if duration:
+            transit = now - position / self.clock_hz
+            if self._count is not None and number == self._count.number:
+                self._newest_transit = transit
+            self._transits.add(transit, duration / self.clock_hz)
         if number < self._next:
             return Arrival.LATE
         insort(self._waiting, _Packet(number, position, duration, burst, payload))
