@@ -183,3 +183,12 @@ class Habits(SynchronousTestCase):
     def test_plugin_folder_is_shared(self) -> None:
         """No __init__.py in twisted/: one such file hides every other project's plugins."""
         self.assertEqual(list((ROOT / "twisted").rglob("__init__.py")), [])
+
+    def test_metrics_are_explained(self) -> None:
+        """Whoever reads a metric's name in an alarm finds it in docs/operation.md."""
+        page = (ROOT / "docs" / "operation.md").read_text("utf-8")
+        source = modules()["ice.rallypoint.status"].read_text("utf-8")
+        names = re.findall(r'begin \+ "([a-z_]+)"', source)
+        self.assertIn("links", names)
+        missing = [name for name in names if not re.search(rf"(?:ice_rallypoint_|…_){name}\b", page)]
+        self.assertEqual(missing, [])
