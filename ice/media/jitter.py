@@ -409,7 +409,7 @@ class JitterBuffer:
                 if settled:
                     continue
                 return instruction
-            if head.position - self._position >= max(1, self._duration // 2):
+            if head.duration and head.position - self._position >= max(1, self._duration // 2):
                 self._pauses = True
                 if when < self._due(head.position):
                     return None
