@@ -238,6 +238,7 @@ class Authority:
                 f"the authority expired on {date_in_words(self.certificate.not_valid_after_utc)} and cannot issue any more: make another "
                 "(docs/certificates.md, rolling over)"
             )
+        read_revocations(revocation_file(self.folder))  # a damaged list is told before anything is written
         begin = min(now, end) - minting.BACKDATED
         certificate = minting.new_leaf(subject, key, self.certificate, self._key, begin, end)
         issued = self.folder / "issued"

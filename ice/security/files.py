@@ -75,12 +75,15 @@ def write(drafts: Sequence[Draft], replace: bool = False) -> None:
             raise _taken(taken)
     staged: list[tuple[Path, Draft]] = []
     named: list[Path] = []
+    current = Path()
     try:
         try:
             for draft in drafts:
+                current = draft.path
                 temporary = _stage(draft)
                 staged.append((temporary, draft))
             for temporary, draft in staged:
+                current = draft.path
                 if replace:
                     os.replace(temporary, draft.path)
                 else:
@@ -91,7 +94,7 @@ def write(drafts: Sequence[Draft], replace: bool = False) -> None:
                 path.unlink(missing_ok=True)
             if isinstance(error, FileExistsError) and not replace:
                 raise _taken([Path(str(error.filename2 or error.filename))]) from None
-            raise LocalError(f"{error.filename}: cannot be written: {error.strerror or error}") from None
+            raise LocalError(f"{current}: cannot be written: {error.strerror or error}") from None
     finally:
         for temporary, _ in staged:
             with contextlib.suppress(OSError):
