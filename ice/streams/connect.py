@@ -7,7 +7,7 @@ from typing import Any
 from ice.config.load import Loaded
 from ice.errors import LocalError
 from ice.net.addresses import parse_address
-from ice.security.certificates import BadIdentity, Role
+from ice.security.certificates import MAX_NAME, BadIdentity, Role, common_name, role_and_id
 from ice.security.contexts import ClientTls
 from ice.security.trust import Credentials, Trust
 from ice.streams.dialling import TlsDialler
@@ -20,14 +20,15 @@ def network_of(
 ) -> RallypointNetwork:
     """The network that the configuration describes, not started yet.
 
-    Reads ``identity``, ``authority`` and ``network``.  Raises :class:`LocalError` (a file that is missing or does not fit, our own
-    certificate that is of no trusted authority), with what to do.
+    Reads ``identity``, ``authority`` and ``network``.  Raises :class:`LocalError` (a file that is missing or does not fit, a
+    certificate without an ice name), with what to do.
     """
     config = loaded.config
     credentials = Credentials.read(config.identity.certificate, config.identity.key)
     trust = Trust.read(config.authority.certificates, config.authority.revocations, datetime.now(UTC))
     try:
-        identity = trust.peer(credentials.certificate).identity
+        # Whether we are admitted is the Rallypoint's to say; during a roll-over our own authority may be news to our own list.
+        role, id = role_and_id(credentials.certificate)
     except BadIdentity as wrong:
         raise LocalError(f"{config.identity.certificate}: {wrong}") from None
     settings = config.network
@@ -35,9 +36,9 @@ def network_of(
         reactor,
         addresses=[parse_address(str(address)) for address in settings.rallypoints],
         dialler=TlsDialler(reactor, ClientTls(credentials, trust, settings.verify_name)),
-        identity=identity.id,
-        name=identity.name,
-        satellite=identity.role is Role.SATELLITE,
+        identity=id,
+        name=common_name(credentials.certificate)[:MAX_NAME],
+        satellite=role is Role.SATELLITE,
         strategy=Strategy(settings.strategy),
         connect_timeout_s=settings.connect_timeout_s,
         rollover_s=settings.rollover_s,

@@ -124,6 +124,7 @@ class RallypointNetwork:
         self._names = Names(identity, randbits if random is None else random.getrandbits)
         self._streams: dict[int, RallypointStream] = {}
         self._talked_at = float("-inf")
+        self._logged: set[tuple[Address, str]] = set()
         self._running = False
         self._next_turn: DelayedCall | None = None
         self._stopped: Deferred[None] | None = None
@@ -306,13 +307,15 @@ class RallypointNetwork:
                     code=counted(ended.code),
                     why=ended.reason,
                 )
-            self._tell("lost" if was_open else "failed", connection.address, ended.code, ended.reason)
+                self._tell("lost", connection.address, ended.code, ended.reason)
+            else:
+                self._attempt_failed(connection, ended)
             if self._candidate is not None:
                 self._promote(now)
             self._paths(ended.reason)
         else:
             self._candidate = None
-            self._tell("failed", connection.address, ended.code, ended.reason)
+            self._attempt_failed(connection, ended)
         self._soon()
 
     def closed(self, connection: Connection) -> None:
@@ -390,6 +393,7 @@ class RallypointNetwork:
 
     def _in_use(self, connection: Connection, welcome: Welcome, now: float) -> None:
         self.roster.opened(connection.address, now, welcome.alternatives)
+        self._logged.clear()
         name = plain(welcome.name)
         self._log.info("Linked to {name} at {address}", name=name, address=str(connection.address))
         self._tell("connected", connection.address, "", f"linked to {name or connection.address}")
@@ -426,6 +430,14 @@ class RallypointNetwork:
                 stream.path(True, f"joined at {main.address}")
             else:
                 stream.path(False, why)
+
+    def _attempt_failed(self, connection: Connection, ended: Ended) -> None:
+        """Say why, but not at every attempt: once per address and cause until a link stands."""
+        news = (connection.address, counted(ended.code))
+        if news not in self._logged:
+            self._logged.add(news)
+            self._log.warn("No link ({code}): {why}", code=news[1], why=ended.reason)
+        self._tell("failed", connection.address, ended.code, ended.reason)
 
     def _refused(self, connection: Connection, refusal: Refusal) -> None:
         """A Rallypoint does not let us into a stream: a person must know; the stream asks again later."""

@@ -129,6 +129,7 @@ class Roster:
         self._max_s = back_off_max_s
         self._probe_s = probe_s
         self._standings: dict[Address, _Standing] = {}
+        self._last: Address | None = None
         self._queue: deque[Address] = deque(self._order())
         self._tried: set[Address] = (
             set()
@@ -139,7 +140,6 @@ class Roster:
         self._in_trouble = False
         self._opened_at = float("-inf")
         self._probe_at = float("inf")
-        self._last: Address | None = None
 
     @property
     def known(self) -> tuple[Address, ...]:
@@ -208,7 +208,10 @@ class Roster:
     # -- on a link ---------------------------------------------------------------------------------------------------
 
     def better(self, now: float) -> Address | None:
-        """An address to probe now, because it ranks before the one in use; report with :meth:`opened` or :meth:`ended`."""
+        """An address to probe now, because it ranks before the one in use; report with :meth:`opened` or :meth:`ended`.
+
+        Ask again as soon as a probe has failed: the next better one may be due as well.
+        """
         if self.strategy is not Strategy.FAIL_BACK or self.current is None or now < self._probe_at:
             return None
         for address in self.known:
@@ -216,7 +219,7 @@ class Roster:
                 break
             standing = self._standing(address)
             if max(standing.not_before, standing.probe_after) <= now:
-                self._probe_at = now + self._probe_s * self._random.uniform(1.0, 1.5)
+                standing.probe_after = now + self._probe_s * self._random.uniform(1.0, 1.5)
                 return address
         return None
 
