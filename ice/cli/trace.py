@@ -32,14 +32,19 @@ class Trace:
             raise LocalError(
                 f"{path}: the trace cannot be written: {error.strerror}; name another file with --trace"
             ) from None
-        self._clock_ns = clock_ns
+        #: What the time is read from.
+        self.clock_ns = clock_ns
         self._lines = 0
 
-    def write(self, what: str, source: int, sequence: int, flags: int, size: int) -> None:
-        """Note one datagram, now; ``what`` is ``sent`` or ``heard``."""
+    def write(
+        self, what: str, source: int, sequence: int, flags: int, size: int, at_ns: int | None = None
+    ) -> None:
+        """Note one datagram, of now or of ``at_ns``; ``what`` is ``sent`` or ``heard``."""
+        if at_ns is None:
+            at_ns = self.clock_ns()
         self._file.write(
             f'{{"what":"{what}","source":"{format_u64(source)}","sequence":{sequence},"flags":{int(flags)},'
-            f'"bytes":{size},"ns":{self._clock_ns()}}}\n'
+            f'"bytes":{size},"ns":{at_ns}}}\n'
         )
         self._lines += 1
         if self._lines % FLUSH_LINES == 0:

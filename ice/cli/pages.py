@@ -1,0 +1,68 @@
+"""Asking a daemon's status pages over HTTP, with sentences for everything that can go wrong."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, build_opener
+
+from ice.errors import IceError, LocalError, RemoteError
+
+TIMEOUT_S = 5.0
+MAX_ANSWER = 16 * 1024 * 1024  # thousands of links, each a few hundred bytes
+
+# A status page is on this machine or nearby; whatever proxy the environment names, it is not meant for it.
+_opener = build_opener(ProxyHandler({}))
+
+
+def fetch(url: str, *, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
+    """The status code and body of a GET; raises :class:`~ice.errors.LocalError` where nothing answers in time."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise LocalError(
+            f"{url!r} is no address of a status page; expected something like http://127.0.0.1:7480"
+        )
+    try:
+        with _opener.open(url, timeout=timeout_s) as response:
+            return int(response.status), _bounded(response)
+    except HTTPError as error:
+        with error:
+            return error.code, _bounded(error)
+    except (URLError, OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise NotRunning(
+            f"nothing answers at {url}: {reason}. Is the Rallypoint running? Start it with  make run  or  "
+            "twistd -n --pidfile= ice-rallypoint ; where it runs elsewhere, name it with --url"
+        ) from None
+
+
+def fetch_object(url: str, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+    """The JSON object at ``url``; raises :class:`~ice.errors.IceError` with a sentence for anything else."""
+    status, body = fetch(url, timeout_s=timeout_s)
+    if status != 200:
+        raise RemoteError(f"{url} answers {status}: {body[:200].decode('utf-8', 'replace').strip()}")
+    try:
+        answer = json.loads(body)
+        if isinstance(answer, dict):
+            return answer
+    except (ValueError, RecursionError):
+        pass
+    raise RemoteError(f"{url} answers something that is no status document of ice; look at the address")
+
+
+class NotRunning(LocalError):
+    """Nobody listens there."""
+
+
+def _bounded(response: Any) -> bytes:
+    body: bytes = response.read(MAX_ANSWER + 1)
+    if len(body) > MAX_ANSWER:
+        raise _TooLarge(f"the answer is larger than {MAX_ANSWER} bytes")
+    return body
+
+
+class _TooLarge(IceError):
+    """No status page is that large."""
