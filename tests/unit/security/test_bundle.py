@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -267,6 +267,7 @@ class Hostile(SynchronousTestCase):
     )
     def test_any_path(self, path: str) -> None:
         """Whatever a member is called, nothing is written outside the folder."""
+        assume(not path.startswith("\0"))  # zipfile itself cannot write it
         base = Path(mkdtemp(dir=self.mktemp_base()))
         try:
             unpack(from_bytes(zipped({**members(), path: members()["pki/alice.pem"]})), base / "in")
