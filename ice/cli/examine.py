@@ -388,7 +388,7 @@ def shakes_hands(sock: socket.socket, host: str, tls: ClientTls, timeout_s: floa
     """A TLS handshake on a connected socket, and the moment after it in which a refusal comes: None, or why not."""
     from OpenSSL import SSL
 
-    from ice.security.refusals import explain
+    from ice.security.refusals import Reason, explain
 
     deadline = time.monotonic() + timeout_s
     sock.setblocking(False)
@@ -410,6 +410,8 @@ def shakes_hands(sock: socket.socket, host: str, tls: ClientTls, timeout_s: floa
                 connection.recv(1)
     except (SSL.Error, OSError) as error:
         refusal = explain(error)
+        if refusal.reason is Reason.CLOSED:
+            return str(refusal)
         return f"{'we refuse it' if refusal.by_us else 'it refuses us'}: {refusal}"
     except LocalError as error:
         return str(error)
