@@ -31,7 +31,8 @@ system: $(READY) ## the system tests alone (real processes and sockets)
 	@$(BIN)/python .ci/stages.py system
 
 run: $(READY) ## a Rallypoint in the foreground with etc/ice.toml (Ctrl-C ends it)
-	@exec $(BIN)/twistd -n --pidfile= ice-rallypoint
+	@$(BIN)/twistd -n --pidfile= ice-rallypoint || { status=$$?; \
+	    [ -e etc/pki/rallypoint.pem ] || echo "in this checkout you type:  $(BIN)/ice pki init" >&2; exit $$status; }
 
 prepare: $(READY) ## the virtual environment and libopus, and nothing else
 
