@@ -134,8 +134,9 @@ def pack(folder: Path, name: str, rallypoints: Sequence[str]) -> Bundle:
     return Bundle(name=name, members=members)
 
 
-def to_bytes(bundle: Bundle, passphrase: bytes | None = None, cost: int = COST) -> bytes:
-    """The file's bytes, encrypted if there is a passphrase."""
+def to_bytes(bundle: Bundle, passphrase: bytes | None = None, cost: int | None = None) -> bytes:
+    """The file's bytes, encrypted if there is a passphrase; ``cost`` is log2 N of scrypt, `COST` if None."""
+    cost = COST if cost is None else cost
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in bundle.members.items():
