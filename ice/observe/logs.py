@@ -186,7 +186,10 @@ def machine() -> LogOutput:
 
 def _parts(event: LogEvent) -> tuple[str, str, list[str]]:
     """Where the event comes from, what it says, and the lines of its traceback: each safe on a line of its own."""
-    system = escaped(str(event.get("log_namespace") or event.get("log_system") or "-"), 128)
+    namespace = event.get("log_namespace")
+    if namespace == "log_legacy":  # an event of twisted.python.log, which names its place otherwise
+        namespace = None
+    system = escaped(str(namespace or event.get("log_system") or "-"), 128)
     message = escaped(formatEvent(event))
     failure = event.get("log_failure")
     if not isinstance(failure, Failure):
