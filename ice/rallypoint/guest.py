@@ -341,6 +341,12 @@ class Guest:
             return
         settings, limits = house.settings, house.settings.limits
         identity = peer.identity
+        if identity.role is Role.RALLYPOINT:
+            self.link.end(
+                Code.ROLE,
+                "a Rallypoint's certificate is not for clients: use one of role client or satellite",
+            )
+            return
         house.admission.greeted(self.ticket)
         subscriber = house.registry.subscribe(
             self.link,
