@@ -21,6 +21,7 @@ from ice.cli.trace import Trace
 from ice.config.load import Loaded
 from ice.config.schema import MediaSettings
 from ice.errors import LocalError
+from ice.link.frame import Flag
 from ice.link.naming import format_u64
 from ice.media.burst import BurstSender, Sending
 from ice.media.codecs import encoder as codec_encoder
@@ -116,16 +117,21 @@ class Mouth:
         frame_samples: int,
         *,
         trace: Trace | None = None,
+        end_copies: bool = True,
     ) -> None:
+        """``end_copies``: whether the packet that ends a burst is sent several times; a parrot would take the second for a word."""
         self.said = Said()
         #: Samples that make one packet.
         self.frame_samples = frame_samples
         #: Of the last piece of sound.
         self.level_dbov = SILENCE_DBOV
+        #: When the first packet that ends the latest burst was sent.
+        self.ended_at: float | None = None
         self._clock = clock
         self._stream = stream
         self._sender = sender
         self._trace = trace
+        self._end_copies = end_copies
 
     async def say(self, pieces: Iterable[Pcm], stop: Stop) -> None:
         """One burst of pieces of :attr:`frame_samples`, each at its time, until they end or we are asked to stop."""
@@ -159,12 +165,17 @@ class Mouth:
         now = self._clock.seconds()
         sendings = self._sender.release(now)
         self.level_dbov = SILENCE_DBOV
+        marked = False
         for sending in sendings:
+            if marked and not self._end_copies:
+                break
             # In their spacing, whatever a stall has done to their times.
             at = now + sending.due - sendings[0].due
             if at > self._clock.seconds():
                 await sleep(self._clock, at - self._clock.seconds())
             self._send(sending)
+            if sending.flags & Flag.LAST and not marked:
+                marked, self.ended_at = True, self._clock.seconds()
 
     @property
     def pressed(self) -> bool:
