@@ -17,8 +17,9 @@ within ``min_ms`` and ``max_ms``; until 25 packets are known at least ``start_ms
 * it is taken up in full before a burst's first sample sounds, and again after every silence of a talker with DTX;
 * it *grows* when a packet is missing that may still come (its time by the target is not over), or when nothing is there at all:
   the hole is concealed and the position waits. Whatever comes then is played, not thrown away;
-* it *shrinks* when it lies a frame above the target: at first only quiet frames are left out (:attr:`Pace.EASE`), after a second,
-  or when far too long, every other frame is shortened by a pitch period (:attr:`Pace.HASTEN`), until the excess is gone;
+* it *shrinks* when it lies a frame and 20 ms above the target: quiet frames are left out (:attr:`Pace.EASE`), and where there are none for a second
+  and the excess is heard as slowness, or at once where it is large, every other frame is shortened by a pitch period
+  (:attr:`Pace.HASTEN`). On a calm network nothing is ever touched: what is decoded is what is heard, bit for bit;
 * it is *bounded*: what would sound more than ``max_ms`` late, because something froze and then delivered seconds at once, is skipped up to
   now, and the stall is not learned.
 
@@ -61,8 +62,12 @@ CONCEAL_MS: Final = 100  # a codec's guess is a drone after this; silence is mor
 HOLD_CONCEAL_MS: Final = 60  # the same while it is not known whether this is a loss or a pause
 HOLD_STEP_MS: Final = 20  # how long to wait in one step; the pull after it looks again
 GUARD_S: Final = 0.005  # timers of an ordinary machine are late by a few milliseconds
+EXCESS_FREE_S: Final = (
+    0.02  # above one frame: what start_ms and a consumer's block leave over on a calm network
+)
 EXCESS_EASE_S: Final = 0.2  # too long a delay is believed after this
-EXCESS_HASTEN_S: Final = 1.0  # no quiet frame came by for so long: shorten speech
+EXCESS_HASTEN_S: Final = 1.0  # no quiet frame came by for so long: shorten speech …
+EXCESS_HEARD_S: Final = 0.06  # … if the excess is worth it: less than this nobody notices in a conversation
 EXCESS_LARGE_S: Final = 0.15  # far too long a delay: shorten speech at once
 PAUSING_TALKER: Final = 4  # factor on end_of_burst_ms, as in the original for streams known to signal
 TRAILING_S: Final = 1.0  # how long after a marked end further end marks belong to it
@@ -122,7 +127,7 @@ class JitterBuffer:
         *,
         min_ms: float = 20,
         max_ms: float = 1_000,
-        start_ms: float = 60,
+        start_ms: float = 40,
         end_of_burst_ms: float = 500,
     ) -> None:
         if clock_hz <= 0 or not 0 <= min_ms <= max_ms:
@@ -500,7 +505,7 @@ class JitterBuffer:
         if excess < -duration_s:
             self._excess_since = None
             return Pace.SLACKEN
-        if excess <= duration_s + GUARD_S:
+        if excess <= duration_s + EXCESS_FREE_S:
             self._excess_since = None
             return Pace.NORMAL
         if self._excess_since is None:
@@ -510,9 +515,8 @@ class JitterBuffer:
             return Pace.NORMAL
         self._odd = not self._odd
         self.counters.hastened += 1
-        return (
-            Pace.HASTEN if self._odd and (since >= EXCESS_HASTEN_S or excess > EXCESS_LARGE_S) else Pace.EASE
-        )
+        hasten = excess > EXCESS_LARGE_S or (since >= EXCESS_HASTEN_S and excess > EXCESS_HEARD_S)
+        return Pace.HASTEN if self._odd and hasten else Pace.EASE
 
     def _skip(self, when: float) -> None:
         """Pass over what is too old: the path's stall is over, or its delay is another one for good."""

@@ -172,9 +172,15 @@ def _track(
         lengths = np.maximum(np.diff(np.append(starts, len(pcm))), 1)
         powers = np.add.reduceat(pcm.astype(np.float64) ** 2, starts) / lengths
         around = max(1, round(OUTLINE_S / (len(pcm) / rate / columns)))
-        high = _around(np.maximum.reduceat(pcm, starts), around).max(axis=1) * scale
-        low = _around(np.minimum.reduceat(pcm, starts), around).min(axis=1) * scale
-        effective = np.sqrt(_around(powers, around).mean(axis=1)) * scale
+        high = (
+            _around(_around(np.maximum.reduceat(pcm, starts), around).max(axis=1), around).mean(axis=1)
+            * scale
+        )
+        low = (
+            _around(_around(np.minimum.reduceat(pcm, starts), around).min(axis=1), around).mean(axis=1)
+            * scale
+        )
+        effective = np.sqrt(_around(_around(powers, around).mean(axis=1), around).mean(axis=1)) * scale
         for index in range(columns):
             x = (left + 1) * SMOOTH + index
             zero = middle * SMOOTH
@@ -184,7 +190,7 @@ def _track(
                 canvas.draw.line([(x, zero - effective[index]), (x, zero + effective[index])], fill=dark)
     canvas.text(left + 14, top + CAPTION / 2 + 2, name, 16, dark, "lm")
     level = level_dbov(pcm)
-    said = "silence" if level <= SILENCE_DBOV else f"{level:.1f} dBov".replace("-", "−")
+    said = "silence" if level <= SILENCE_DBOV else f"{level:.1f} dBov"
     canvas.text(
         left + width - 14,
         top + CAPTION / 2 + 2,

@@ -46,7 +46,7 @@ MISSED_MAX: Final = (
 )
 EVENTS_MAX: Final = 1_000  # for whoever never asks
 FORGOTTEN: Final = "forgotten"  # why a burst ends whose talker had to make room
-START_MS: Final = 60.0  # of delay while nothing is known of a path: three frames of a usual jitter
+START_MS: Final = 40.0  # of delay while nothing is known of a path: what a calm one never needs to change
 
 
 @attrs.frozen

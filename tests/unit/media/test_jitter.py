@@ -436,7 +436,7 @@ class Delay(SynchronousTestCase):
         self.assertLess(calm, 0.08)
         self.assertGreater(rough, 0.17)
         self.assertLess(rough, 0.3)
-        self.assertLess(after, 0.08)
+        self.assertLess(after, 0.1)
         self.assertLess(buffer.counters.missing, 40)
         self.assertGreater(buffer.counters.hastened, 0)
 
@@ -456,7 +456,7 @@ class Delay(SynchronousTestCase):
         ear = listen(buffer, stream(1_000, delays), 22)
         self.assertEqual(ear.payloads, list(range(1_000)))
         self.assertGreater(max(ear.delays), 0.25)
-        self.assertLess(ear.delays[-1], 0.1)
+        self.assertLess(ear.delays[-1], 0.11)
 
     def test_seconds_of_backlog_are_skipped_to_now(self) -> None:
         """A frozen sender that delivers five seconds at once: the delay stays bounded, and the skipped are counted."""
@@ -466,7 +466,7 @@ class Delay(SynchronousTestCase):
         self.assertLessEqual(max(ear.delays), 0.5 + STEP + 0.001)
         self.assertGreater(buffer.counters.skipped, 200)
         self.assertLess(buffer.counters.skipped, 260)
-        self.assertLess(ear.delays[-1], 0.1)
+        self.assertLess(ear.delays[-1], 0.11)
         self.assertEqual(ear.payloads[-1], 999)
         self.assertEqual(accounted(buffer), buffer.counters.received)
 
