@@ -30,8 +30,9 @@ Wave: TypeAlias = npt.NDArray[np.float32]
 
 RATE: Final = 16_000  # Hz; enough for the bands, a third of the work
 BLOCK: Final = RATE // 2  # samples that are aligned together
-WANDER_S: Final = 0.15  # how far a block may lie from the offset of the whole
-WANDER_GAIN: Final = 0.05  # by how much its correlation must be better there to be believed
+WANDER_S: Final = 0.5  # how far a block may lie from the offset of the whole: as far as a stalled path delays
+SETTLED: Final = 0.7  # a block that correlates so well where the last one lay is not moved …
+WANDER_GAIN: Final = 0.1  # … and another only to a place so much better
 WINDOW: Final = 512  # samples: 32 ms
 HOP: Final = 160  # samples: 10 ms
 BANDS: Final = 18
@@ -126,6 +127,9 @@ def _aligned(said: Wave, came: Wave, offset: int) -> tuple[Wave, int]:
     pieces: list[Wave] = []
     lag = offset
     first: int | None = None
+    softest = 0.05 * float(
+        np.mean(came.astype(np.float64) ** 2)
+    )  # power; what is softer correlates by chance
     for start in range(0, len(said), BLOCK):
         block = said[start : start + BLOCK]
         around = _cut(came, start + offset - wander, len(block) + 2 * wander)
@@ -135,9 +139,10 @@ def _aligned(said: Wave, came: Wave, offset: int) -> tuple[Wave, int]:
         power = np.concatenate(([0.0], np.cumsum(around.astype(np.float64) ** 2)))
         energy = (power[len(block) :] - power[: -len(block)])[: len(match)]
         norm = float(np.linalg.norm(block))
-        score = match / (np.sqrt(np.maximum(energy, 0.0)) * norm + 1.0)
+        score = match / (np.sqrt(np.maximum(energy, softest * len(block))) * norm + 1.0)
         best = int(np.argmax(score))
-        if score[best] > score[min(max(lag - offset + wander, 0), 2 * wander)] + WANDER_GAIN:
+        stay = float(score[min(max(lag - offset + wander, 0), 2 * wander)])
+        if stay < SETTLED and score[best] > stay + WANDER_GAIN:
             lag = offset + best - wander
         if first is None and score[best] > 0.5:
             first = lag

@@ -70,9 +70,11 @@ class Whole(SynchronousTestCase):
         self.assertLess(abs(likeness.offset_ms + 100), 0.2)
 
     def test_a_delay_that_changes_on_the_way(self) -> None:
-        """40 ms more of silence in the middle, as a jitter buffer adds them, is hardly a fault."""
+        """40 ms more of silence in the middle, as a jitter buffer adds them, is hardly a fault; 400 ms are no other sentence."""
         stretched = np.concatenate((OPUS[:100_000], np.zeros(1_920, np.int16), OPUS[100_000:]))
         self.assertGreater(similarity(SPEECH, stretched), 0.94)
+        stalled = np.concatenate((OPUS[:100_000], np.zeros(19_200, np.int16), OPUS[100_000:]))
+        self.assertGreater(similarity(SPEECH, stalled), 0.85)
 
 
 class Hurt(SynchronousTestCase):
@@ -150,7 +152,7 @@ class Other(SynchronousTestCase):
             with self.assertRaisesRegex(LocalError, "at least 0.1 s"):
                 compare(spoken, SPEECH)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(
         st.integers(4_800, 30_000),
         st.integers(0, 30_000),
