@@ -40,6 +40,6 @@ clean: ## remove what was built; certificates and configuration stay
 	@rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis _trial_temp*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): setup.cfg pyproject.toml .ci/prepare
+$(READY): setup.cfg pyproject.toml $(wildcard setup.py) .ci/prepare
 	@PYTHON='$(PYTHON)' sh .ci/prepare '$(VENV)'
 	@touch $@
