@@ -9,6 +9,7 @@ What is lost, late or overtaken is drawn from a seed, so the same test sees the 
 >>> heard = Collector()
 >>> talker = network.join("town-hall", Collector())
 >>> listener = network.join("town-hall", heard)
+>>> clock.advance(0)  # the paths open
 >>> talker.send(b"hello")
 True
 >>> clock.advance(0.02)

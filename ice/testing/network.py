@@ -43,8 +43,9 @@ RALLYPOINT = UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
 
 def run(clock: Clock, seconds: float, step_s: float = 0.01) -> None:
     """Let ``seconds`` pass in small steps, as a reactor would."""
-    for _ in range(round(seconds / step_s)):
-        clock.advance(step_s)
+    steps = max(1, round(seconds / step_s))
+    for _ in range(steps):
+        clock.advance(seconds / steps)
 
 
 def frames_of(data: bytes) -> list[bytes]:

@@ -1,0 +1,644 @@
+"""Streams over Rallypoints in memory: joining, losing, finding again, moving back."""
+
+from uuid import UUID
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ice.errors import LocalError
+from ice.link.frame import MEDIA, Flag, FrameType, control, media
+from ice.link.message import Code, ErrorMessage, Joined, Limits, Welcome, encode
+from ice.link.naming import StreamIdError, format_u64, source_prefix, stream_key
+from ice.streams.interface import Datagram, Network, PassingStream, Receiver, Stream
+from ice.streams.memory import Collector
+from ice.streams.rallypoint import Notice, RallypointNetwork
+from ice.testing.network import (
+    RALLYPOINT,
+    SOMEBODY,
+    MemoryDialler,
+    MemoryRallypoint,
+    Script,
+    network_on,
+    run,
+    until,
+)
+
+A, B = "a.test:7443", "b.test:7443"
+HALL = "town-hall"
+ELSE = UUID(int=7)
+
+
+class Case(SynchronousTestCase):
+    """A clock, two addresses, and the promise that nothing is left at the end."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.dialler = MemoryDialler(self.clock, latency_s=0.001)
+        self.a = MemoryRallypoint(self.clock, name="a")
+        self.b = MemoryRallypoint(self.clock, name="b")
+        self.dialler.there[A] = self.a
+        self.networks: list[RallypointNetwork] = []
+        self.notices: list[Notice] = []
+
+    def tearDown(self) -> None:
+        fired: list[None] = []
+        for network in self.networks:
+            network.stop().addCallback(fired.append)
+        run(self.clock, 3.0)
+        self.assertEqual(len(fired), len(self.networks))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def network(self, *addresses: str, **settings: object) -> RallypointNetwork:
+        network = network_on(
+            self.dialler,
+            *(addresses or (A,)),
+            on_notice=self.notices.append,
+            **settings,  # type: ignore[arg-type]
+        )
+        self.networks.append(network)
+        return network
+
+    def started(self, *addresses: str, **settings: object) -> tuple[RallypointNetwork, Collector]:
+        """A network that has joined the hall."""
+        network, heard = self.network(*addresses, **settings), Collector()
+        self.stream = network.join(HALL, heard)
+        network.start()
+        return network, heard
+
+    def listener(self, *addresses: str) -> Collector:
+        """Somebody else in the hall."""
+        network, heard = self.network(*addresses, identity=ELSE, seed=2), Collector()
+        network.join(HALL, heard)
+        network.start()
+        run(self.clock, 0.2)
+        return heard
+
+
+class TalkTests(Case):
+    def test_two_hear_each_other(self) -> None:
+        """What one sends the other hears, numbered from 0, under a source that fits the sender's identity."""
+        heard = self.listener()
+        self.started()
+        run(self.clock, 0.2)
+        for payload in (b"one", b"two"):
+            self.assertTrue(self.stream.send(payload, Flag.FIRST))
+        run(self.clock, 0.1)
+        source = self.stream.source
+        self.assertEqual(source >> 32, source_prefix(SOMEBODY))
+        self.assertEqual(
+            heard.datagrams,
+            [Datagram(Flag.FIRST, source, 0, b"one"), Datagram(Flag.FIRST, source, 1, b"two")],
+        )
+
+    def test_it_introduces_itself(self) -> None:
+        """HELLO carries the UUID, the name and the agent; JOIN the source of the stream."""
+        self.started(name="alice")
+        run(self.clock, 0.2)
+        hello = self.a.hellos[0]
+        self.assertEqual(
+            (hello.version, hello.role, hello.id, hello.name), (1, "client", str(SOMEBODY), "alice")
+        )
+        self.assertTrue(hello.agent.startswith("ice/"))
+        self.assertEqual(self.a.joins[0].source, self.stream.source)
+
+    def test_path_is_told_once(self) -> None:
+        """A receiver hears of the path when it is joined, and not again while nothing changes."""
+        _, heard = self.started()
+        self.assertFalse(self.stream.up)
+        run(self.clock, 20.0)
+        self.assertEqual(heard.paths, [(True, f"joined at {A}")])
+        self.assertTrue(self.stream.up)
+
+    def test_without_path(self) -> None:
+        """What is sent without a path is not sent later: it is counted, and its number is not used up."""
+        network, _ = self.started()
+        self.assertFalse(self.stream.send(b"lost"))
+        run(self.clock, 0.2)
+        self.stream.send(b"first")
+        run(self.clock, 0.2)
+        self.assertEqual([MEDIA.unpack_from(frame)[5] for frame in self.a.media], [0])
+        self.assertEqual((network.counts.without_path, network.counts.sent), (1, 1))
+
+    def test_sequence_wraps(self) -> None:
+        """Numbers are 32 bits."""
+        self.started()
+        run(self.clock, 0.2)
+        self.stream._name.sequence = 0xFFFF_FFFF
+        self.stream.send(b"last")
+        self.stream.send(b"first")
+        run(self.clock, 0.1)
+        self.assertEqual([MEDIA.unpack_from(frame)[5] for frame in self.a.media], [0xFFFF_FFFF, 0])
+
+    def test_too_large(self) -> None:
+        """A payload over the Rallypoint's limit is counted and not sent, since it would cost us the link."""
+        self.a.limits = Limits(media_bytes=100)
+        network, _ = self.started()
+        run(self.clock, 0.2)
+        self.assertFalse(self.stream.send(bytes(101)))
+        self.assertTrue(self.stream.send(bytes(100)))
+        self.assertEqual(network.counts.too_large, 1)
+
+    def test_own_and_double(self) -> None:
+        """Our own datagrams and second copies are not heard, and counted by reason."""
+        network, heard = self.started()
+        run(self.clock, 0.2)
+        key = stream_key(HALL)
+        self.a.say(media(0, key, self.stream.source, 0, b"own"))
+        self.a.say(media(0, key, 99, 5_000, b"once") * 2)
+        self.a.say(media(0, key, 99, 3_000, b"late"))
+        self.a.say(media(0, key, 99, 50_000, b"jump"))
+        self.a.say(media(0, stream_key("elsewhere"), 99, 1, b"not ours"))
+        run(self.clock, 0.1)
+        counts = network.counts
+        self.assertEqual(heard.payloads, [b"once"])
+        self.assertEqual(
+            (counts.own, counts.duplicates, counts.late, counts.jumps, counts.not_wanted), (1, 1, 1, 1, 1)
+        )
+
+    def test_listen_only_and_talk_only(self) -> None:
+        """Who joins to listen cannot talk; who joins to talk hears nothing."""
+        network, heard = self.network(), Collector()
+        only = network.join(HALL, heard, talk=False)
+        network.start()
+        run(self.clock, 0.2)
+        self.assertRaises(LocalError, only.send, b"no")
+        self.assertEqual((self.a.joins[0].talk, self.a.joins[0].source), (False, None))
+        only.leave()
+        network.join(HALL, heard, listen=False)
+        run(self.clock, 0.2)
+        self.a.say(media(0, stream_key(HALL), 99, 1, b"x"))
+        run(self.clock, 0.1)
+        self.assertEqual(heard.payloads, [])
+
+    def test_leave(self) -> None:
+        """After leaving nothing is heard, the Rallypoint knows, and joining again keeps the name and goes on counting."""
+        network, heard = self.started()
+        run(self.clock, 0.2)
+        self.stream.send(b"before")
+        self.stream.leave()
+        self.stream.leave()
+        self.a.say(media(0, stream_key(HALL), 99, 1, b"x"))
+        run(self.clock, 0.1)
+        self.assertEqual((self.a.leaves, heard.payloads), ([HALL], []))
+        self.assertFalse(self.stream.send(b"gone"))
+        again = network.join(HALL, heard)
+        run(self.clock, 0.1)
+        again.send(b"after")
+        run(self.clock, 0.1)
+        self.assertEqual(again.source, self.stream.source)
+        self.assertEqual([MEDIA.unpack_from(frame)[5] for frame in self.a.media], [0, 1])
+
+    def test_joined_twice(self) -> None:
+        """One stream is joined once per network: a second receiver would silently change the first one's wishes."""
+        network, heard = self.started()
+        self.assertRaises(LocalError, network.join, HALL, heard)
+        self.assertRaises(StreamIdError, network.join, "x" * 257, heard)
+
+    def test_a_receiver_that_fails(self) -> None:
+        """What a receiver raises ends nothing: it is counted, and logged once."""
+
+        class Broken(Collector):
+            def datagram(self, datagram: Datagram) -> None:
+                raise ZeroDivisionError
+
+        network = self.network()
+        network.join(HALL, Broken())
+        network.start()
+        run(self.clock, 0.2)
+        for number in range(3):
+            self.a.say(media(0, stream_key(HALL), 99, number, b"x"))
+        run(self.clock, 0.1)
+        self.assertEqual(network.counts.receiver_errors, 3)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(network.up)
+
+    def test_interface(self) -> None:
+        """The implementation is what the interface says (mypy reads these lines)."""
+        network: Network = self.network()
+        receiver: Receiver = Collector()
+        stream: Stream = network.join(HALL, receiver)
+        passing: PassingStream = self.networks[0].join("b", receiver)
+        self.assertEqual((stream.stream_id, passing.stream_id), (HALL, "b"))
+
+
+class SatelliteTests(Case):
+    def test_forward_keeps_the_name(self) -> None:
+        """A satellite declares any source, and passes a datagram on under its own name, once."""
+        network, _ = self.started(satellite=True)
+        run(self.clock, 0.2)
+        datagram = Datagram(Flag.URGENT, 77, 5, b"said elsewhere")
+        self.assertTrue(self.stream.forward(datagram))
+        self.assertFalse(self.stream.forward(datagram))
+        run(self.clock, 0.1)
+        self.assertEqual(self.a.joins[0].source, "any")
+        self.assertEqual(self.a.media, [media(Flag.URGENT, stream_key(HALL), 77, 5, b"said elsewhere")])
+        self.assertEqual(network.counts.circular, 1)
+
+    def test_no_circles(self) -> None:
+        """What was heard on a stream is not put on it again, so two patches cannot run a datagram in a circle."""
+        network, heard = self.started(satellite=True)
+        run(self.clock, 0.2)
+        self.a.say(media(0, stream_key(HALL), 77, 5, b"x"))
+        run(self.clock, 0.1)
+        self.assertFalse(self.stream.forward(heard.datagrams[0]))
+        self.assertEqual(network.counts.circular, 1)
+
+    def test_clients_do_not_forward(self) -> None:
+        """Without a satellite's certificate forwarding is our own mistake, and the message says what to do."""
+        self.started()
+        run(self.clock, 0.2)
+        error = self.assertRaises(LocalError, self.stream.forward, Datagram(0, 1, 1, b""))
+        self.assertIn("--role satellite", str(error))
+
+
+class ReconnectTests(Case):
+    def test_nothing_there(self) -> None:
+        """Where nobody answers, the receiver is told once why; the notices tell every attempt."""
+        del self.dialler.there[A]
+        _, heard = self.started()
+        run(self.clock, 3.0)
+        self.assertEqual(heard.paths, [(False, f"{A}: nothing listens on that port")])
+        self.assertGreater(len(self.notices), 4)
+        self.assertEqual({(notice.kind, notice.code) for notice in self.notices}, {("failed", "refused")})
+
+    def test_restart(self) -> None:
+        """A Rallypoint killed and started again within 5 s has us back, joined, within 1 s of its port opening."""
+        for dead_s in (0.5, 2.0, 4.9):
+            network, heard = self.started(identity=UUID(int=int(dead_s * 10)))
+            until(self.clock, lambda: self.stream.up)
+            source = self.stream.source
+            self.stream.send(b"before")
+            run(self.clock, 10.0)
+            self.a.crash()
+            del self.dialler.there[A]
+            run(self.clock, dead_s)
+            self.assertFalse(self.stream.up)
+            self.dialler.there[A] = self.a
+            self.assertLess(until(self.clock, lambda: self.stream.up), 1.0)
+            self.assertEqual([up for up, _ in heard.paths], [True, False, True])
+            self.assertEqual(heard.paths[1][1], f"{A}: the connection broke")
+            self.assertEqual(self.stream.source, source)
+            self.a.media.clear()
+            self.stream.send(b"after")
+            run(self.clock, 0.1)
+            self.assertEqual(MEDIA.unpack_from(self.a.media[0])[5], 1, "numbers go on")
+            self.networks.remove(network)
+            network.stop()
+
+    def test_next_address_at_once(self) -> None:
+        """When a link is lost the next address is tried in the same instant, and every stream is joined there."""
+        self.dialler.there[B] = self.b
+        network, _ = self.started(A, B)
+        network.join("second", Collector())
+        run(self.clock, 10.0)
+        self.a.crash()
+        took = until(self.clock, lambda: not self.stream.up, step_s=0.001)
+        took = until(self.clock, lambda: self.stream.up, step_s=0.001)
+        self.assertLess(took, 0.02)
+        self.assertEqual([join.stream for join in self.b.joins], [HALL, "second"])
+        self.assertEqual(str(network.address), B)
+
+    def test_frozen_peer(self) -> None:
+        """A Rallypoint that stops answering is given up after its keep-alive, and the next address is used."""
+        self.dialler.there[B] = self.b
+        _, heard = self.started(A, B)
+        run(self.clock, 2.0)
+        self.a.frozen = True
+        self.assertLess(until(self.clock, lambda: heard.paths[-1][0] is False), 7.0)
+        self.assertIn("nothing was heard", heard.paths[-1][1])
+        until(self.clock, lambda: self.stream.up, 1.0)
+        self.assertEqual(len(self.b.joins), 1)
+
+    def test_frozen_peer_while_talking(self) -> None:
+        """While a burst is running a dead Rallypoint is noticed within three seconds."""
+        _, heard = self.started()
+        run(self.clock, 2.0)
+        for _ in range(50):
+            self.stream.send(b"x")
+            run(self.clock, 0.02)
+        self.a.frozen = True
+        begun = self.clock.seconds()
+        while heard.paths[-1][0]:
+            self.stream.send(b"x")
+            run(self.clock, 0.02)
+        self.assertLess(self.clock.seconds() - begun, 3.0)
+
+    def test_queue_drops_are_counted(self) -> None:
+        """Media that waited for a Rallypoint that did not keep up is counted when the link ends."""
+        network, heard = self.started()
+        run(self.clock, 2.0)
+        self.a.frozen = True
+        while heard.paths[-1][0]:
+            self.stream.send(b"x")
+            run(self.clock, 0.005)
+        self.assertGreater(network.counts.dropped_full + network.counts.dropped_old, 0)
+
+    def test_silent_address(self) -> None:
+        """An address that never answers is given up after the time-out, with the reason, and the next is tried."""
+        self.dialler.silent.add(A)
+        self.dialler.there[B] = self.b
+        network, _ = self.started(A, B, connect_timeout_s=2.0)
+        took = until(self.clock, lambda: self.stream.up)
+        self.assertTrue(2.0 <= took < 2.3, took)
+        self.assertEqual(network.why, f"{A}: it does not answer: no sign of a TCP connection within 2 s")
+
+    def test_no_welcome(self) -> None:
+        """Connection, TLS and WELCOME share one time-out: a far side that says nothing costs no more."""
+        self.dialler.there[A] = Script()
+        self.dialler.there[B] = self.b
+        network, _ = self.started(A, B, connect_timeout_s=2.0)
+        self.assertLess(until(self.clock, lambda: self.stream.up), 2.3)
+        self.assertIn("no sign of its WELCOME within 2 s", network.why)
+
+    def test_bye_with_alternatives(self) -> None:
+        """A draining Rallypoint that names another way in has its clients there at once, and the reason is told."""
+        self.dialler.there["c.test:7443"] = self.b
+        _, heard = self.started()
+        run(self.clock, 10.0)
+        self.a.bye(alternatives=("c.test",))
+        until(self.clock, lambda: not self.stream.up)
+        self.assertLess(until(self.clock, lambda: self.stream.up), 0.1)
+        self.assertEqual(heard.paths[1], (False, f"{A}: out of service"))
+        self.assertEqual(len(self.b.joins), 1)
+
+    def test_retry_after(self) -> None:
+        """A Rallypoint that asks for ten seconds gets them."""
+        self.a.turn_away = (Code.LIMIT, "too many links")
+        self.a.retry_after_s = 10.0
+        self.started()
+        run(self.clock, 1.0)
+        self.a.turn_away = None
+        took = 1.0 + until(self.clock, lambda: self.stream.up)
+        self.assertTrue(10.0 <= took <= 12.7, took)
+        self.assertEqual(len(self.dialler.attempts), 2)
+
+    def test_refused_certificate(self) -> None:
+        """A refusal in the TLS handshake is told in words, and not tried again at once."""
+        self.dialler.refusing[A] = ("told-revoked", "our certificate is revoked, says the other side")
+        network, heard = self.started()
+        run(self.clock, 10.0)
+        self.assertEqual(heard.paths, [(False, f"{A}: our certificate is revoked, says the other side")])
+        self.assertEqual(len(self.dialler.attempts), 1)
+        self.assertEqual(network.counts.failures, {"told-revoked": 1})
+
+    def test_refused_identity(self) -> None:
+        """A WELCOME of somebody else than the certificate says ends the link."""
+        self.dialler.there[A] = Script(
+            control(FrameType.WELCOME, encode(Welcome(version=1, id=str(SOMEBODY))))
+        )
+        network, _ = self.started()
+        run(self.clock, 1.0)
+        self.assertEqual(network.counts.failures, {"identity": 1})
+        self.assertFalse(network.up)
+
+    def test_foreign_codes_do_not_fill_memory(self) -> None:
+        """Codes that only the far side knows are counted together, and its text cannot reach a terminal raw."""
+        self.a.turn_away = ("made-up\x1b[2J", "esc \x1b[2J\n")  # type: ignore[assignment]
+        network, heard = self.started()
+        run(self.clock, 1.0)
+        self.assertEqual(set(network.counts.failures), {"other"})
+        self.assertEqual(heard.paths[0][1], f"{A}: esc �[2J�")
+
+    def test_wrong_protocol(self) -> None:
+        """A TLS server that is no Rallypoint is named as such."""
+        self.patch(__import__("ice.testing.network", fromlist=["Wire"]).Wire, "negotiatedProtocol", None)
+        network, _ = self.started()
+        run(self.clock, 0.5)
+        self.assertIn("is this the address of a Rallypoint?", network.why)
+        self.assertEqual(network.counts.failures, {"alpn": 1})
+
+
+class JoinTests(Case):
+    def test_refused_join(self) -> None:
+        """A refused stream is told to its receiver alone, and asked for again later."""
+        self.a.refuse["secret"] = (Code.DENIED, "not for you")
+        network, heard = self.started()
+        refused = Collector()
+        secret = network.join("secret", refused)
+        run(self.clock, 20.0)
+        self.assertEqual(refused.paths, [(False, f"{A} refuses: not for you")])
+        self.assertEqual(heard.paths, [(True, f"joined at {A}")])
+        self.assertFalse(secret.send(b"x"))
+        self.assertEqual(network.counts.refused_joins, {"denied": 1})
+        self.assertEqual(
+            [(n.kind, n.code) for n in self.notices if n.kind == "refused"], [("refused", "denied")]
+        )
+        del self.a.refuse["secret"]
+        self.assertLess(until(self.clock, lambda: secret.up), 26.0)
+
+    def test_refused_for_a_limit(self) -> None:
+        """A limit is asked again after a second or so, then ever less often."""
+        self.a.refuse[HALL] = (Code.LIMIT, "too many joins")
+        self.started()
+        run(self.clock, 0.5)
+        del self.a.refuse[HALL]
+        self.assertLess(until(self.clock, lambda: self.stream.up), 1.3)
+
+    def test_unanswered_join(self) -> None:
+        """A JOIN without an answer is repeated after five seconds."""
+        script = Script(control(FrameType.WELCOME, encode(Welcome(version=1, id=str(RALLYPOINT)))))
+        self.dialler.there[A] = script
+        network, _ = self.started()
+        run(self.clock, 1.0)
+        script.expect(FrameType.HELLO, FrameType.JOIN)
+        for _ in range(60):
+            script.say(control(FrameType.PING, bytes(8)))
+            run(self.clock, 0.1)
+        self.assertIn(FrameType.JOIN, [frame[2] for frame in script.heard()])
+        self.assertTrue(network.up)
+
+    def test_another_key(self) -> None:
+        """A JOINED with a key that is not ours is a refusal: frames would go to another stream."""
+        greeting = control(FrameType.WELCOME, encode(Welcome(version=1, id=str(RALLYPOINT))))
+        script = self.dialler.there[A] = Script(greeting)
+        network, heard = self.started()
+        run(self.clock, 0.5)
+        script.say(control(FrameType.JOINED, encode(Joined(txn=0, stream=HALL, key=format_u64(1)))))
+        run(self.clock, 0.5)
+        self.assertEqual(network.counts.refused_joins, {"bad-key": 1})
+        self.assertIn("one of us is mistaken", heard.paths[0][1])
+
+    def test_forgotten_by_the_rallypoint(self) -> None:
+        """ERROR not-joined makes us join again, without telling anybody that the path closed."""
+        network, heard = self.started()
+        run(self.clock, 0.5)
+        for _ in range(20):
+            self.a.say(control(FrameType.ERROR, encode(ErrorMessage(code="not-joined", message="who?"))))
+        run(self.clock, 1.0)
+        self.assertEqual(len(self.a.joins), 2)
+        self.assertEqual(network.counts.errors, {"not-joined": 20})
+        self.assertEqual(len(heard.paths), 1)
+
+    def test_answers_to_nothing(self) -> None:
+        """A JOINED or ERROR with an unknown transaction changes nothing."""
+        network, heard = self.started()
+        run(self.clock, 0.5)
+        self.a.say(control(FrameType.JOINED, encode(Joined(txn=99, stream=HALL, key=format_u64(1)))))
+        self.a.say(control(FrameType.ERROR, encode(ErrorMessage(code="denied", message="x", txn=99))))
+        run(self.clock, 0.5)
+        self.assertTrue(network.up)
+        self.assertEqual(len(heard.paths), 1)
+
+
+class FailBackTests(Case):
+    def on_second(self, **settings: object) -> tuple[RallypointNetwork, Collector]:
+        """A network that found only its second address, and the first is back since."""
+        del self.dialler.there[A]
+        self.dialler.there[B] = self.b
+        network, heard = self.started(A, B, **settings)
+        run(self.clock, 1.0)
+        self.assertEqual(str(network.address), B)
+        self.dialler.there[A] = self.a
+        heard.paths.clear()
+        return network, heard
+
+    def test_moves_back(self) -> None:
+        """When the first address works again we move there, joined before we leave, and the path never closes."""
+        network, heard = self.on_second()
+        until(self.clock, lambda: str(network.address) == A, 20.0)
+        run(self.clock, 1.0)
+        self.assertEqual(heard.paths, [])
+        self.assertEqual([ended.code for ended in self.b.ended], ["leaving"])
+        self.assertTrue(self.stream.send(b"here"))
+        run(self.clock, 0.1)
+        self.assertEqual((len(self.a.media), len(self.b.media)), (1, 0))
+        self.assertEqual(network.counts.moves, 1)
+
+    def test_not_during_a_burst(self) -> None:
+        """Nobody is moved while somebody talks, be it we or others; both links are listened to, each datagram is heard once."""
+        network, heard = self.on_second()
+        key = stream_key(HALL)
+        for number in range(1_500):
+            frame = media(0, key, 99, number, b"x")
+            self.b.say(frame)
+            if self.a.sessions:
+                self.a.say(frame)
+            run(self.clock, 0.02)
+        self.assertEqual(str(network.address), B)
+        self.assertEqual(len(self.a.joins), 1, "joined on both")
+        self.assertEqual(heard.sequences, list(range(1_500)))
+        self.assertGreater(network.counts.duplicates, 100)
+        self.assertLess(until(self.clock, lambda: str(network.address) == A), 1.3)
+
+    def test_data_is_no_burst(self) -> None:
+        """Position reports and the like do not keep us from moving."""
+        network, _ = self.on_second()
+        for number in range(1_000):
+            self.b.say(media(Flag.DATA, stream_key(HALL), 99, number, b"x"))
+            run(self.clock, 0.02)
+        self.assertEqual(str(network.address), A)
+
+    def test_not_to_who_refuses(self) -> None:
+        """We do not move where a stream that we have would be refused."""
+        network, heard = self.on_second()
+        self.a.refuse[HALL] = (Code.DENIED, "not here")
+        run(self.clock, 60.0)
+        self.assertEqual(str(network.address), B)
+        self.assertEqual(heard.paths, [])
+        self.assertGreater(len(self.a.joins), 0)
+
+    def test_lost_while_moving(self) -> None:
+        """When the link in use is lost while the better one stands already, it takes over without the path closing."""
+        _, heard = self.on_second()
+        for number in range(2_000):
+            self.b.say(media(0, stream_key(HALL), 99, number, b"x"))
+            run(self.clock, 0.02)
+            if self.a.joins:
+                break
+        run(self.clock, 0.05)
+        self.b.crash()
+        run(self.clock, 0.1)
+        self.assertEqual(heard.paths, [])
+        self.assertTrue(self.stream.send(b"x"))
+
+    def test_probe_that_fails(self) -> None:
+        """A probe that fails disturbs nothing."""
+        network, heard = self.on_second()
+        self.a.turn_away = (Code.LIMIT, "full")
+        run(self.clock, 60.0)
+        self.assertEqual(str(network.address), B)
+        self.assertEqual(heard.paths, [])
+        self.assertGreater(network.counts.failures["limit"], 0)
+
+    def test_joins_and_leaves_on_both(self) -> None:
+        """A stream joined or left while we are on two links is joined and left on both."""
+        network, _ = self.on_second()
+        for number in range(2_000):
+            self.b.say(media(0, stream_key(HALL), 99, number, b"x"))
+            run(self.clock, 0.02)
+            if self.a.joins:
+                break
+        network.join("second", Collector()).leave()
+        run(self.clock, 0.1)
+        self.assertEqual((self.a.leaves, self.b.leaves), (["second"], ["second"]))
+
+
+class StopTests(Case):
+    def test_stop_says_goodbye(self) -> None:
+        """Stopping leaves every stream, says BYE leaving, closes, tells the receivers, and fires when all is gone."""
+        network, heard = self.started()
+        run(self.clock, 0.5)
+        fired: list[None] = []
+        network.stop().addCallback(fired.append)
+        network.stop().addCallback(fired.append)
+        self.assertEqual(fired, [])
+        run(self.clock, 0.1)
+        self.assertEqual(fired, [None, None])
+        self.assertEqual(self.a.leaves, [HALL])
+        self.assertEqual([ended.code for ended in self.a.ended], ["leaving"])
+        self.assertEqual(heard.paths[-1], (False, "the program has ended"))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop_in_every_phase(self) -> None:
+        """Whenever it is stopped, nothing is left behind."""
+        for ticks in range(12):
+            dialler = MemoryDialler(self.clock, latency_s=0.01)
+            dialler.there[A] = MemoryRallypoint(self.clock)
+            network = network_on(dialler, A)
+            network.join(HALL, Collector())
+            network.start()
+            run(self.clock, ticks * 0.005, 0.005)
+            fired: list[None] = []
+            network.stop().addCallback(fired.append)
+            run(self.clock, 1.0)
+            self.assertEqual(fired, [None], ticks)
+            self.assertEqual(self.clock.getDelayedCalls(), [], ticks)
+
+    def test_stop_before_start_and_twice(self) -> None:
+        """A network that never started, or has stopped already, stops at once."""
+        network = self.network()
+        self.successResultOf(network.stop())
+        self.successResultOf(network.stop())
+
+    def test_started_twice(self) -> None:
+        """Starting twice is our own mistake; starting again after a stop is not."""
+        network, _ = self.started()
+        self.assertRaises(LocalError, network.start)
+        run(self.clock, 0.5)
+        network.stop()
+        run(self.clock, 0.5)
+        network.start()
+        until(self.clock, lambda: self.stream.up)
+
+    def test_stopped_by_a_receiver(self) -> None:
+        """A receiver may stop the network, or leave and join, from inside its own callbacks."""
+        network = self.network()
+        other = Collector()
+
+        class Leaves(Collector):
+            def datagram(self, datagram: Datagram) -> None:
+                stream.leave()
+                network.join("other", other)
+
+            def path(self, up: bool, why: str) -> None:
+                super().path(up, why)
+
+        stream = network.join(HALL, Leaves())
+        network.start()
+        run(self.clock, 0.5)
+        key = stream_key(HALL)
+        self.a.say(media(0, key, 9, 0, b"x") + media(0, key, 9, 1, b"y"))
+        run(self.clock, 0.5)
+        self.assertEqual([up for up, _ in other.paths], [True])
+        self.assertEqual(network.counts.not_wanted, 1)
