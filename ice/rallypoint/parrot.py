@@ -107,7 +107,7 @@ class Parrot(Generic[Talker]):
         frames: list[tuple[Talker, bytes]] = []
         for talker, talk in list(self._talks.items()):
             if talk.playing_since is None:
-                if now - talk.heard_at < SILENCE_S:
+                if _due(talk) > now:
                     continue
                 self._begin(talk, now)
             while talk.played < len(talk.said) and _due(talk) <= now:
