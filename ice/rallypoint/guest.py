@@ -45,6 +45,7 @@ from ice.security.refusals import Reason, explain
 from ice.security.trust import Peer
 
 JOINS_PER_S = 50.0  # JOIN and LEAVE that one link may ask for, once its first round is done
+LEAST_ROUND = 64.0
 PATIENCE = 1_000  # refused questions over that rate; then the link ends
 
 #: What a link may be said to have ended by; a far side's own inventions are counted as "other".
@@ -134,7 +135,7 @@ class Guest:
         self.member: Member | None = None
         #: When :meth:`pulse` has something to do at the latest.
         self.due = ticket.arrived + house.admission.limits.handshake_s
-        self._asks = float(house.settings.limits.joins)
+        self._asks = self._most_asks()
         self._asked_at = ticket.arrived
         self._impatience = 0
         house.guests.add(self)
@@ -392,10 +393,14 @@ class Guest:
         errors[refusal.code] = errors.get(refusal.code, 0) + 1
         self._session.error(refusal.code, refusal.message, txn)
 
+    def _most_asks(self) -> float:
+        """A round of JOIN and one of LEAVE may come at once."""
+        return max(LEAST_ROUND, 2.0 * self.house.settings.limits.joins)
+
     def _may_ask(self, txn: int | None) -> bool:
         """Whether a JOIN or LEAVE is within the rate; a first round of everything is always."""
-        now, most = self.house.clock.seconds(), float(self.house.settings.limits.joins)
-        self._asks = min(2 * most, self._asks + (now - self._asked_at) * JOINS_PER_S)
+        now = self.house.clock.seconds()
+        self._asks = min(self._most_asks(), self._asks + (now - self._asked_at) * JOINS_PER_S)
         self._asked_at = now
         if self._asks >= 1.0:
             self._asks -= 1.0
