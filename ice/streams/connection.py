@@ -28,10 +28,10 @@ from ice.net.addresses import Address
 from ice.net.clock import Clock
 from ice.net.link import Link
 from ice.streams.dialling import Dialler
+from ice.streams.words import plain
 
 #: What a Rallypoint accepts is its own setting, so whatever fits a frame is taken from it.
 MAX_PAYLOAD = MAX_BODY - MEDIA_OVERHEAD
-MAX_SHOWN = 300  # characters of a far side's text in our own sentences
 
 
 class Phase(Enum):
@@ -239,9 +239,3 @@ class _Links(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Link:
         """A link; ``addr`` is of no interest."""
         return _ClientLink(self._connection, self._connection._clock)
-
-
-def plain(text: str) -> str:
-    """A far side's text, fit for a terminal and a log line: printable, cut."""
-    shown = "".join(character if character.isprintable() else "�" for character in text[: MAX_SHOWN + 1])
-    return shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + "…"

@@ -10,9 +10,9 @@ from random import Random
 import attrs
 
 from ice.link.message import ANY_SOURCE, Code, ErrorMessage
-from ice.link.session import JoinedReceived
-from ice.streams.connection import Connection, plain
+from ice.link.session import JoinedReceived, Session
 from ice.streams.stream import RallypointStream
+from ice.streams.words import plain
 
 ANSWER_S = 5.0  # a Rallypoint answers within 250 ms, and one that is behind still lives
 RETRY_S = 30.0  # after a refusal that takes a person to mend
@@ -41,9 +41,17 @@ class Joining:
     """Which streams are joined on one connection."""
 
     def __init__(
-        self, connection: Connection, random: Random, satellite: bool, clock: Callable[[], float]
+        self,
+        session: Session,
+        flush: Callable[[], None],
+        *,
+        random: Random,
+        satellite: bool,
+        clock: Callable[[], float],
     ) -> None:
-        self._connection = connection
+        """``flush`` writes what the session wants to say; ``clock`` tells the time in seconds."""
+        self._session = session
+        self._flush = flush
         self._random = random
         self._satellite = satellite
         self._seconds = clock
@@ -64,13 +72,10 @@ class Joining:
 
     def ask(self, stream: RallypointStream) -> None:
         """JOIN."""
-        session, link = self._connection.session, self._connection.link
-        if session is None or link is None:
-            return
         source = (ANY_SOURCE if self._satellite else stream.source) if stream.talk else None
-        txn = session.join(stream.stream_id, listen=stream.listen, talk=stream.talk, source=source)
+        txn = self._session.join(stream.stream_id, listen=stream.listen, talk=stream.talk, source=source)
         self._asked[txn] = (stream, self._seconds())
-        link.flush()
+        self._flush()
 
     def leave(self, stream: RallypointStream) -> None:
         """LEAVE, where there is something to leave."""
@@ -78,10 +83,9 @@ class Joining:
         for txn in asked:
             del self._asked[txn]
         self._refused.pop(stream, None)
-        session, link = self._connection.session, self._connection.link
-        if (asked or stream in self._joined) and session is not None and link is not None:
-            session.leave(stream.stream_id)
-            link.flush()
+        if asked or stream in self._joined:
+            self._session.leave(stream.stream_id)
+            self._flush()
         self._joined.discard(stream)
 
     def joined(self, event: JoinedReceived) -> RallypointStream | Refusal | None:

@@ -40,13 +40,14 @@ from ice.link.session import Ended, ErrorReceived, Event, JoinedReceived
 from ice.net.addresses import Address
 from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link
-from ice.streams.connection import Connection, Phase, plain
+from ice.streams.connection import Connection, Phase
 from ice.streams.counts import Counts, counted
 from ice.streams.dialling import Dialler
 from ice.streams.interface import Datagram, Receiver
 from ice.streams.joining import Joining, Refusal
 from ice.streams.roster import Roster, Strategy, Try
 from ice.streams.stream import Name, Names, RallypointStream
+from ice.streams.words import plain
 
 QUIET_S = 1.0  # nobody talks: longer than any framing, jitter or pause between two words' packets
 REASON_LEFT = "the program has ended"
@@ -232,8 +233,14 @@ class RallypointNetwork:
         """A Rallypoint let us in: join every stream there."""
         now = self._clock.seconds()
         self.counts.connects += 1
+        link, session = connection.link, connection.session
+        assert link is not None and session is not None  # WELCOME came through them
         joining = self._joinings[connection] = Joining(
-            connection, self._random, self.satellite, self._clock.seconds
+            session,
+            link.flush,
+            random=self._random,
+            satellite=self.satellite,
+            clock=self._clock.seconds,
         )
         if connection is self._main:
             self._in_use(connection, welcome, now)
