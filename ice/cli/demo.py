@@ -40,7 +40,7 @@ START_S: Final = 60.0  # a cold start on a small, busy machine
 SLACK_S: Final = 60.0  # on top of the length of what is said
 GAP_S: Final = 0.4  # between the talkers, so that the ear hears two sentences
 MAX_LOST: Final = 0.01  # share of packets: loopback loses none, a machine at its limits may skip some
-MIN_SIMILARITY: Final = 0.8  # a jitter buffer that finds its delay leaves out a quiet frame or two
+MIN_SIMILARITY: Final = 0.9  # what comes whole through Opus scores 0.99
 INTERRUPTED: Final = 130
 
 
