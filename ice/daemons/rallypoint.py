@@ -130,7 +130,7 @@ class Daemon(LoggingService):
             "ice_reactor_lag_seconds", "How late the reactor's last beat came.", lambda: self.heartbeat.lag_s
         )
         self._attach(self.heartbeat)
-        pages = Health(
+        self.health = Health(
             alive=(self.heartbeat.stale,),
             ready=(self.rallypoint.ready,),
             status=lambda: status_of(self.rallypoint),
@@ -139,7 +139,7 @@ class Daemon(LoggingService):
         )
         settings = config.rallypoint
         if settings.http.listen is not None:
-            site = HealthSite(pages, reactor)
+            site = HealthSite(self.health, reactor)
             self._attach(PortService(reactor, settings.http.listen, site, "rallypoint.http.listen"))
         self._attach(self.rallypoint)
         self._balancer: PortService | None = None

@@ -36,7 +36,7 @@ from ice.rallypoint.door import Arrival, OpenPort, Port, open_port
 from ice.rallypoint.guest import Guest, House
 from ice.rallypoint.parrot import Parrot
 from ice.rallypoint.registry import Subscriber
-from ice.security.certificates import Identity
+from ice.security.certificates import Identity, Role
 from ice.security.contexts import ServerTls
 from ice.security.trust import Credentials, Trust
 
@@ -92,7 +92,7 @@ class Rallypoint(Service):
             clock=reactor,
             wall=wall,
             tls=tls,
-            identity=own_identity(tls),
+            identity=own_identity(tls.trust, tls.credentials),
             settings=settings,
             access=access_of(settings),
             admission=Admission(limits_of(settings.limits)),
@@ -187,9 +187,9 @@ class Rallypoint(Service):
         Raises :class:`~ice.errors.LocalError` when the certificate cannot be used; then nothing has changed.
         """
         house = self.house
-        trust.peer(credentials.certificate)  # before anything is changed: is it ours at all
+        identity = own_identity(trust, credentials)
         house.tls.swap(credentials, trust)
-        house.identity = own_identity(house.tls)
+        house.identity = identity
         house.settings = settings
         house.access = access_of(settings)
         house.admission.limits = limits_of(settings.limits)
@@ -319,9 +319,18 @@ class Rallypoint(Service):
 PARROT_LOOK_S = 0.02
 
 
-def own_identity(tls: ServerTls) -> Identity:
-    """Who this Rallypoint is by its certificate; raises :class:`~ice.errors.IceError` when it is of no authority trusted here."""
-    return tls.trust.peer(tls.credentials.certificate).identity
+def own_identity(trust: Trust, credentials: Credentials) -> Identity:
+    """Who this Rallypoint is by its certificate.
+
+    Raises :class:`~ice.errors.IceError` where that is of no authority trusted here, or not a Rallypoint's.
+    """
+    identity = trust.peer(credentials.certificate).identity
+    if identity.role is not Role.RALLYPOINT:
+        raise LocalError(
+            f"rallypoint.certificate is that of a {identity.role}, {identity}; expected the role rallypoint "
+            "(type: ice pki issue NAME --role rallypoint)"
+        )
+    return identity
 
 
 def access_of(settings: RallypointSettings) -> Access:
