@@ -14,6 +14,7 @@ the queue of a slow link is *its own bounded queue* and not an unbounded one her
 :func:`listen` and :class:`Dialling` are the two ways in.
 """
 
+import os
 import socket as sockets
 from collections.abc import Callable
 from typing import Any
@@ -39,8 +40,16 @@ READ_BYTES = (
 )
 BACKLOG = 4_096  # a mesh of clients comes back all at once; the kernel cuts it to net.core.somaxconn
 
+#: Set to ``twisted`` to carry links over Twisted's own TLS instead, e.g. to compare.
+SWITCH = "ICE_TLS"
+
 Connect = Callable[[sockets.socket], SSL.Connection]
 """Makes the TLS of a connected socket: ``ServerTls.connection``, or ``ClientTls.connection`` with its address bound."""
+
+
+def owned() -> bool:
+    """Whether links own their sockets; else Twisted's TLS carries them."""
+    return os.environ.get(SWITCH, "") != "twisted"
 
 
 class _OwnedSocket:

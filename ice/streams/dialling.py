@@ -9,6 +9,7 @@ waits those 250 ms also after a refusal, which would cost a restarted Rallypoint
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 from OpenSSL.crypto import X509
@@ -31,6 +32,7 @@ from zope.interface import implementer
 from ice.net.addresses import Address
 from ice.net.clock import DelayedCall
 from ice.net.link import tls_failure
+from ice.net.tls import Dialling, owned
 from ice.security.contexts import ClientTls
 from ice.security.refusals import explain
 
@@ -56,7 +58,7 @@ class Dialler(Protocol):
 
 
 class TlsDialler:
-    """TLS 1.3 over TCP, by Twisted's TLS."""
+    """TLS 1.3 over TCP: on the socket itself, or by Twisted's TLS where that is asked for (:func:`ice.net.tls.owned`)."""
 
     def __init__(self, reactor: Any, tls: ClientTls) -> None:
         self._reactor = reactor
@@ -64,6 +66,10 @@ class TlsDialler:
 
     def connect(self, address: Address, factory: Factory) -> "Deferred[IProtocol]":
         """See :class:`Dialler`."""
+        if owned():
+            self._tls.connection(address.host)  # a host that cannot be dialled is said at once
+            dialling = Dialling(self._reactor, partial(self._tls.connection, address.host))
+            return TcpEndpoint(dialling, address).connect(cast("Any", factory))
         creator: Any = self._tls.to(address.host)
         endpoint: Any = wrapClientTLS(creator, cast("Any", TcpEndpoint(self._reactor, address)))
         connecting: Deferred[IProtocol] = endpoint.connect(factory)
