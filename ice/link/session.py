@@ -60,6 +60,8 @@ STALE_AFTER_MAX_S = 1.4  # a long round trip may stretch the bound, but never pa
 HANDSHAKE_S = 10.0
 MAX_PINGS_OUT = 8
 MAX_PONGS_PER_S = 20.0  # an honest far side pings once a second
+CONTROL_PER_S = 200.0  # frames; an honest opener sends a few, after its first round of JOIN
+CONTROL_BURST = 2_000  # that first round; each costs microseconds, so a flood is over before anybody hears it
 MAX_CONTROL_BLOCKED = 256 * 1024  # control is never dropped, so whoever asks without reading is cut off here
 
 
@@ -159,8 +161,12 @@ class Session:
         handshake_s: float = HANDSHAKE_S,
         media_bytes: int = MAX_MEDIA_PAYLOAD,
         outbox: Outbox | None = None,
+        control_burst: int = CONTROL_BURST,
     ) -> None:
-        """``expected_id``: the UUID in the far side's certificate, which its HELLO or WELCOME must repeat."""
+        """``expected_id``: the UUID in the far side's certificate, which its HELLO or WELCOME must repeat.
+
+        ``control_burst``: control frames that may come at once; more than that, over :data:`CONTROL_PER_S`, end an acceptor's link.
+        """
         self.opener = opener
         self.state = State.GREETING
         self.outbox = outbox if outbox is not None else Outbox()
@@ -190,6 +196,9 @@ class Session:
         self._least_round_trip_s = float("inf")
         self._pong_allowance = MAX_PONGS_PER_S
         self._pong_counted_at = now
+        self._control_burst = float(control_burst)
+        self._control_allowance = self._control_burst
+        self._control_counted_at = now
 
     # -- what comes out ------------------------------------------------------------------------------------------
 
@@ -399,10 +408,22 @@ class Session:
         self._pong_allowance -= 1.0
         self._send(FrameType.PONG, body)
 
+    def _patient(self, now: float) -> bool:
+        """Whether an opener asks no more than it may; an acceptor only answers what we asked."""
+        if self.opener:
+            return True
+        passed = max(0.0, now - self._control_counted_at)
+        self._control_counted_at = now
+        self._control_allowance = min(self._control_burst, self._control_allowance + passed * CONTROL_PER_S)
+        self._control_allowance -= 1.0
+        return self._control_allowance >= 0.0
+
     def _control(self, frame: bytes, now: float, events: list[Event | bytes]) -> None:
         kind, body = frame[2], frame[3:]
         if self.state is State.GREETING:
             self._greet(kind, body, events)
+        elif kind not in _PEER_FRAMES and not self._patient(now):
+            events.append(self.end(Code.LIMIT, f"more than {CONTROL_PER_S:.0f} control frames a second"))
         elif kind == FrameType.PING:
             self._answer_ping(body, now)
         elif kind == FrameType.PONG:
