@@ -21,6 +21,7 @@ from ice.link.message import ANY_SOURCE, Code, Hello, Limits, LinkRole
 from ice.link.naming import PREFIX_SHIFT, format_u64, source_prefix
 from ice.link.outbox import Outbox
 from ice.link.session import (
+    CONTROL_BURST,
     Ended,
     ErrorReceived,
     Event,
@@ -171,6 +172,7 @@ class Guest:
             handshake_s=max(0.0, self.due - now),
             media_bytes=limits.media_bytes,
             outbox=Outbox(max_frames=limits.queue_frames, max_age_s=limits.queue_s),
+            control_burst=max(CONTROL_BURST, 4 * limits.joins),
         )
         link.begin(session)
 

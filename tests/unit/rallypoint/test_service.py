@@ -493,6 +493,17 @@ class HostileTests(Case):
         bob.pull()
         self.assertEqual(bob.sequences(), list(range(14)))
 
+    def test_a_flood_of_unknown_frames_ends_the_link(self) -> None:
+        """Each costs an answer, so that only so many are given; the talker beside it is not heard less."""
+        stage = self.stage()
+        alice, bob = stage.guest(None, "room"), stage.guest(wire.ca().leaf("bob"), "room")
+        mallory = stage.guest(wire.ca().leaf("mallory"))
+        mallory.send(b"\x00\x00\x77" * 5_000)
+        alice.say("room")
+        mallory.pull(), bob.pull()
+        self.assertEqual((mallory.end().code, len(bob.heard)), ("limit", 1))
+        self.assertLess(len(mallory.errors()), 2_001)
+
     def test_who_never_reads_costs_nobody_else(self) -> None:
         """Its queue is bounded and it is ended; the talker and the other listener notice nothing."""
         stage = self.stage(limits={"queue_frames": 10})
