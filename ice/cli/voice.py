@@ -220,8 +220,6 @@ def sender_of(
         fec=settings.fec,
         dtx=settings.dtx,
     )
-    # A link to a Rallypoint loses nothing on the way; copies against loss would only cost quality (ice.media.opus).
-    encoder.expect_loss(0)
     return BurstSender(
         encoder,
         alias=alias,
