@@ -2,7 +2,7 @@
 
 From the outside in: :class:`Daemon` (logs, the order of start and stop), then the heartbeat for systemd's watchdog, the status
 pages, the Rallypoint, the port for load balancers. What is wrong with the configuration, a certificate or a port is said on
-standard error in lines a person can act on, and the exit status is 1.
+standard error (a port: in the log, which is open by then) in lines a person can act on, and the exit status is 1.
 
 **SIGHUP** reads everything again: configuration, certificates, revocations. What cannot be used is refused with the reasons in
 the log, and the daemon runs on as it was. The signal is taken from the first moment on, since its default is to kill.
@@ -154,7 +154,9 @@ class Daemon(LoggingService):
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except PortTaken as error:
-            print(error, file=sys.stderr)
+            self._log.critical(
+                "{error}", error=str(error)
+            )  # the log is open by now, and may be the only place
             raise SystemExit(1) from None
 
     def startService(self) -> None:

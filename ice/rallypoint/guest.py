@@ -139,6 +139,7 @@ class Guest:
         self._asks = self._most_asks()
         self._asked_at = ticket.arrived
         self._impatience = 0
+        self._late = False
         house.guests.add(self)
 
     # -- the link's owner ---------------------------------------------------------------------------------------------
@@ -225,6 +226,9 @@ class Guest:
 
     def explain(self, failure: Failure) -> tuple[str, str]:
         """Why the connection was lost, in a word and a sentence."""
+        if self._late:
+            waited_s = self.house.admission.limits.handshake_s
+            return Code.IDLE, f"no TLS handshake within {waited_s:g} s"
         if self.peer is not None:
             if failure.check(ConnectionDone):
                 return "closed", "the far side closed the connection without a BYE"
@@ -255,7 +259,7 @@ class Guest:
         if session is None:
             if now >= self.due:
                 self.due = float("inf")
-                self.house.admission.count("handshake-late")
+                self._late = True
                 link.abort()
             return
         spent = member is not None and member.subscriber.spent
@@ -320,10 +324,10 @@ class Guest:
 
     def _never_came(self, ended: Ended, code: str) -> None:
         house = self.house
-        if self.peer is None and not ended.ours:
-            house.handshakes_failed[code] = house.handshakes_failed.get(code, 0) + 1
-        elif ended.ours and ended.code == Code.IDLE:
+        if ended.code == Code.IDLE and (self._late or ended.ours):
             house.admission.count("handshake-late")
+        elif self.peer is None and not ended.ours:
+            house.handshakes_failed[code] = house.handshakes_failed.get(code, 0) + 1
         if house.admission.draining or code in ("closed", Code.LIMIT):
             return  # a port scan or balancer; and limits have been complained of
         kept = house.throttle.passes((self.ticket.group, code), house.now)

@@ -207,12 +207,12 @@ class LifeTests(Case):
         for port, setting in ((7443, "rallypoint.listen"), (7480, "rallypoint.http.listen")):
             self.reactor.taken = {port}
             daemon = self.daemon()
-            self.act = daemon.privilegedStartService  # type: ignore[method-assign]
-            with self.complaint() as said:
-                self.assertEqual(len(said.getvalue().splitlines()), 1)
-                self.assertIn(
-                    f"cannot listen on 127.0.0.1:{port}: Address already in use ({setting}", said.getvalue()
-                )
+            with capturedLogs() as events:
+                ended = self.assertRaises(SystemExit, daemon.privilegedStartService)
+            self.assertEqual((ended.code, len(events), events[0]["log_level"].name), (1, 1, "critical"))
+            self.assertIn(
+                f"cannot listen on 127.0.0.1:{port}: Address already in use ({setting}", events[0]["error"]
+            )
 
 
 class ReloadTests(Case):

@@ -238,6 +238,7 @@ class ComingTests(Case):
         stage.clock.pump([0.5] * 21)
         self.assertTrue(all(p.wire.ended for p in silent[:3]))
         self.assertEqual(stage.house.admission.refused, {"handshakes-per-address": 2, "handshake-late": 3})
+        self.assertEqual(stage.house.handshakes_failed, {})
 
     def test_one_deadline_for_tls_and_hello(self) -> None:
         """Who shakes hands late has less time for HELLO; a byte a second does not help."""
