@@ -52,6 +52,9 @@ from ice.link.naming import StreamIdError, checked_stream_id, format_u64, parse_
 from ice.link.outbox import Outbox
 
 DEAD_AFTER_PING_S = 1.5
+OWN_STALL_S = (
+    0.5  # who notices a death this much too late has itself been stopped, and knows nothing of the far side
+)
 BUSY_INTERVAL_S = 1.0  # between PINGs while media flows
 PATIENCE_S = 0.3  # the acceptor of an idle link lets the opener ask first: one PING serves both ends
 BUSY_MEMORY_S = 2.0  # a burst counts as running this long after its last packet
@@ -356,8 +359,10 @@ class Session:
             self._media_sent_at = now
         if self._pings and not self.outbox.stale and now - self._pings[0][1] >= self.stale_after_s:
             self.outbox.stale = True
-        if self._asked_at is not None and now - self._asked_at >= DEAD_AFTER_PING_S:
-            return [self.end(Code.IDLE, f"nothing was heard for {DEAD_AFTER_PING_S} s after a PING")]
+        if self._asked_at is not None and (late := now - self._asked_at - DEAD_AFTER_PING_S) >= 0:
+            if late <= OWN_STALL_S:
+                return [self.end(Code.IDLE, f"nothing was heard for {DEAD_AFTER_PING_S} s after a PING")]
+            self._asked_at = None  # it is we who stood still, so its answer may lie unread: ask again
         silent = self._asked_at is None and now - self._heard_at >= self._interval()
         if silent or (self._carrying() and now - self._pinged_at >= BUSY_INTERVAL_S):
             self._ping(now)

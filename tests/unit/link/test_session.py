@@ -371,6 +371,22 @@ class AliveTests(SynchronousTestCase):
             self.assertLessEqual(pair.now - start, 2.65)
             self.assertGreaterEqual(pair.now - start, DEAD_AFTER_PING_S)
 
+    def test_our_own_stall_is_not_their_death(self) -> None:
+        """Who was suspended asks again on waking, instead of ending every link; who then is silent is dead."""
+        pair = Pair().open()
+        opener = pair.opener
+        opener.receive(FRAME, pair.now)
+        pair.now += 1.0
+        self.assertEqual(opener.tick(pair.now), [])
+        self.assertTrue(opener.take(), "a PING is out")
+        pair.now += 15.0
+        self.assertEqual(opener.tick(pair.now), [], "the machine stood still")
+        self.assertTrue(opener.take(), "and asks again")
+        pair.now += 1.4
+        self.assertEqual(opener.tick(pair.now), [])
+        pair.now += 0.1
+        self.assertEqual(ended(list(opener.tick(pair.now))).code, Code.IDLE)
+
     def test_anything_heard_is_life(self) -> None:
         """A far side that talks but never answers a PING is not dead, and is asked again and again."""
         session = Pair().open().opener
