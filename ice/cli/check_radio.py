@@ -4,9 +4,9 @@ A Rallypoint's parrot keeps what one says and plays it back to the same link whe
 ten seconds what another would hear: whether every packet comes through, how long it takes, and how much the answer sounds like
 what was said.
 
-**Delay.** The parrot answers the moment it hears the end, so the time from our last packet to its first is once to the Rallypoint and once
-back: as far as it is to somebody else at the same place. What another person would wait for between mouth and ear is that, a packet's
-length, and what the jitter buffer adds.
+**Delay.** The round trip is what the link's own PING took last: once to the Rallypoint and once back, as far as it is to somebody else at the same
+place. What another person would wait for between mouth and ear is that, a packet's length, and what the jitter buffer adds. How
+soon the parrot answered after our last packet is told to machines: a daemon that is short of time shows there.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Report:
     late: int
     similarity: float
     round_trip_ms: float | None
+    answer_ms: float | None
     buffer_ms: float | None
     mouth_to_ear_ms: float | None
 
@@ -222,7 +223,9 @@ class Trial:
         statistics = ear.listener.statistics()
         self.answer = np.concatenate(sound) if sound else None
         first_at = self._receiver.first_at
-        round_trip_ms = None if first_at is None or ended_at is None else (first_at - ended_at) * 1_000
+        answer_ms = None if first_at is None or ended_at is None else (first_at - ended_at) * 1_000
+        round_trip_s = self._network.round_trip_s
+        round_trip_ms = answer_ms if round_trip_s is None else round_trip_s * 1_000
         to_ear = None
         if round_trip_ms is not None and buffer_ms is not None:
             to_ear = round_trip_ms + buffer_ms + self._framing_ms
@@ -233,6 +236,7 @@ class Trial:
             late=statistics.counters.late,
             similarity=compare(spoken, self.answer).score if self.answer is not None else 0.0,
             round_trip_ms=round_trip_ms,
+            answer_ms=answer_ms,
             buffer_ms=buffer_ms,
             mouth_to_ear_ms=to_ear,
         )

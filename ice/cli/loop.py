@@ -24,7 +24,7 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 
-from ice.cli.processes import SIGNALS
+from ice.cli.processes import heeded
 from ice.net.clock import Clock, steady
 
 _T = TypeVar("_T")
@@ -108,7 +108,7 @@ def run(main: Callable[[Any, Stop], Coroutine[Deferred[Any], Any, _T]], *, verbo
     def begin() -> None:
         Deferred.fromCoroutine(main(reactor, stop)).addBoth(ended)
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    before = {number: signal.signal(number, note) for number in heeded()}
     try:
         reactor.callWhenRunning(begin)
         reactor.run(installSignalHandlers=False)

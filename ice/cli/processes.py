@@ -24,6 +24,15 @@ POLL_S: Final = 0.05
 GRACE_S: Final = 5.0  # a Rallypoint drains for a second, a listener writes its file's last block
 
 
+def heeded() -> tuple[signal.Signals, ...]:
+    """The signals that ask us to stop; not SIGHUP where whoever started us (nohup) wants it ignored."""
+    return tuple(
+        number
+        for number in SIGNALS
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    )
+
+
 class Interrupted(Exception):
     """A person or the system asked us to stop."""
 
@@ -36,7 +45,7 @@ class Interrupt:
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interrupt:
-        for number in SIGNALS:
+        for number in heeded():
             self._before[number] = signal.signal(number, self._note)
         return self
 

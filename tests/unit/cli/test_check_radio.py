@@ -11,7 +11,7 @@ from ice.cli.display import JsonLines, Lines
 def report(
     heard: int = 296, missed: int = 0, late: int = 0, similarity: float = 0.95, to_ear: float | None = 60.0
 ) -> Report:
-    return Report(296, heard, missed, late, similarity, 4.0, 30.0, to_ear)
+    return Report(296, heard, missed, late, similarity, 4.0, 9.0, 30.0, to_ear)
 
 
 class ReportTests(SynchronousTestCase):

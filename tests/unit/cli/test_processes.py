@@ -81,6 +81,15 @@ class InterruptTests(SynchronousTestCase):
             self.assertRaises(Interrupted, interrupt.sleep, 60)
         self.assertIs(signal.getsignal(signal.SIGTERM), before)
 
+    def test_nohup(self) -> None:
+        """A SIGHUP that whoever started us ignores stays ignored."""
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            self.assertIsNone(interrupt.came)
+        self.assertIs(signal.getsignal(signal.SIGHUP), signal.SIG_IGN)
+
     def test_nothing_came(self) -> None:
         """Without a signal a wait is a wait."""
         with Interrupt() as interrupt:
