@@ -341,9 +341,9 @@ def pack_bundle(
     It holds certificate, key, authorities, revocation list and a small ice.toml. Whoever has the file is NAME: send it encrypted,
     and tell the passphrase by another way.
     """
-    from ice.config.address import Address
+    from ice.net.addresses import parse_address
 
-    dialled = [str(Address.parse(each)) for each in rallypoint] or _rallypoints(config)
+    dialled = [str(parse_address(each)) for each in rallypoint] or _rallypoints(config)
     content = bundles.pack(folder, name, dialled)
     secret = read_passphrase(passphrase_file) if passphrase_file else None
     if secret is None and ask:

@@ -22,18 +22,17 @@ def _warnings(config: Config) -> Iterator[tuple[Path, str]]:
         )
     rallypoint = config.rallypoint
     for index, address in enumerate(rallypoint.listen):
-        if address.is_everywhere:
+        if address.is_wildcard:
             yield (
                 ("rallypoint", "listen", index),
                 f"{address} listens on every address of this machine; name one to serve one network alone",
             )
-    if rallypoint.http.listen is not None:
-        ip = rallypoint.http.listen.ip
-        if ip is not None and not ip.is_loopback:
-            yield (
-                ("rallypoint", "http", "listen"),
-                f"{rallypoint.http.listen} shows who is connected to anybody who can reach it, without encryption",
-            )
+    http = rallypoint.http.listen
+    if http is not None and not http.is_loopback:
+        yield (
+            ("rallypoint", "http", "listen"),
+            f"{http} shows who is connected to anybody who can reach it, without encryption",
+        )
     yield from _access(rallypoint.access)
 
 

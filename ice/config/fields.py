@@ -12,8 +12,19 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Strict, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    ValidationInfo,
+)
 from pydantic_core import PydanticCustomError
+
+from ice.net.addresses import Address, AddressError, parse_address
 
 _T = TypeVar("_T")
 
@@ -60,6 +71,38 @@ def _path(value: object) -> object:
 
 FileName = Annotated[Path, BeforeValidator(_path)]
 """The name of a file; a relative one is relative to the folder of the configuration file."""
+
+
+def _address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    if isinstance(value, str):
+        return parse_address(value)
+    raise AddressError('expected an address like "192.0.2.7:7443"')
+
+
+def _listening(address: Address) -> Address:
+    if address.ip is None:
+        example = "127.0.0.1" if address.is_loopback else "0.0.0.0"
+        raise AddressError(
+            f"to listen, an IP address is needed, not the name {address.host[:40]}: "
+            f'"{example}:{address.port}"'
+        )
+    return address
+
+
+def _nothing(value: object) -> object:
+    return None if value == "" else value
+
+
+AddressField = Annotated[Address, PlainValidator(_address), PlainSerializer(str, return_type=str)]
+"""A place on the network, written ``host:port``."""
+
+ListenAddress = Annotated[AddressField, AfterValidator(_listening)]
+"""Where a daemon listens: always an IP address, so that it cannot move when a name server changes its mind."""
+
+OptionalListenAddress = Annotated[ListenAddress | None, BeforeValidator(_nothing)]
+"""Where a daemon listens, or None, written ``""``, where it does not."""
 
 
 def _printable(value: str) -> str:

@@ -19,11 +19,11 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ice.config.address import Address
 from ice.config.fields import RESTART
 from ice.config.problems import is_array, table_of
 from ice.config.render import toml_value
 from ice.config.schema import Config
+from ice.net.addresses import Address
 
 _TOML_HEAD = """\
 # The configuration of every ice program on this machine.

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ice.config.address import Address
 from ice.config.fields import SECRET
 from ice.config.problems import is_array, table_of
+from ice.net.addresses import Address
 
 HIDDEN = "(hidden)"
 

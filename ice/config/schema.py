@@ -17,8 +17,19 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from ice.config.address import Address, ListenAddress, OptionalListenAddress
-from ice.config.fields import RESTART, FileName, Listed, Section, Text, not_below, within_bytes
+from ice.config.fields import (
+    RESTART,
+    AddressField,
+    FileName,
+    Listed,
+    ListenAddress,
+    OptionalListenAddress,
+    Section,
+    Text,
+    not_below,
+    within_bytes,
+)
+from ice.net.addresses import Address
 
 MAX_STREAM_BYTES = 256  # a stream id on the link (docs/link-protocol.md, JOIN)
 MAX_MEDIA_BYTES = (
@@ -58,7 +69,7 @@ class AuthoritySettings(Section):
 class NetworkSettings(Section):
     """How clients and satellites find a Rallypoint and stay connected."""
 
-    rallypoints: Annotated[Listed[Address], RESTART] = Field(
+    rallypoints: Annotated[Listed[AddressField], RESTART] = Field(
         (Address("localhost", 7443),),
         min_length=1,
         max_length=64,
@@ -258,7 +269,7 @@ class RallypointSettings(Section):
     keepalive_s: float = Field(
         5.0, ge=0.2, le=300, description="Ask a link that has been silent this long if it still lives."
     )
-    alternatives: Listed[Address] = Field(
+    alternatives: Listed[AddressField] = Field(
         (),
         max_length=64,
         description="Other addresses that lead here or to a neighbour, told to every client.",

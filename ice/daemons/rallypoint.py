@@ -22,11 +22,11 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 
-from ice.config.address import Address
 from ice.config.changes import changes
 from ice.config.load import Loaded, load
 from ice.config.schema import Config
 from ice.errors import IceError
+from ice.net.addresses import Address
 from ice.net.clock import steady
 from ice.net.health import HealthCheckFactory
 from ice.net.notify import Heartbeat, Notifier

@@ -12,6 +12,9 @@ Accepted forms, with or without a port where a default port is given:
 
 What is refused on purpose: an empty host (``:7443`` would silently mean every address of the machine), and what looks
 like an IPv4 address but is not (``127.1``, ``10.0.0.256``, ``010.0.0.1``), since C libraries read those differently.
+
+Every mistake has its own sentence, which repeats no more of the text than is wrong, cut to :data:`SHOWN` characters and
+safe on a terminal: the text may be a stranger's.
 """
 
 import ipaddress
@@ -23,12 +26,19 @@ import attrs
 from ice.errors import LocalError
 
 MAX_TEXT: Final = 320  # a DNS name of 253, brackets, a zone and a port; longer is no address
-MAX_NAME: Final = 253  # RFC 1035 section 2.3.4, without the final dot
-_LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
-_PORT: Final = re.compile(r"[0-9]{1,5}\Z")
+MAX_NAME: Final = 253  # RFC 1035 section 2.3.4 (255 octets on the wire), without the final dot
+SHOWN: Final = 40  # characters of wrong text that are repeated to its author
+_LABEL: Final = re.compile(
+    r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z"
+)  # RFC 1123 section 2.1, and _
+_PORT: Final = re.compile(r"[0-9]{1,20}\Z")  # leading zeros are harmless; more digits than this are no number
 
 
-@attrs.frozen
+class AddressError(LocalError, ValueError):
+    """Text that is no ``host:port``; the message says what is wrong with it. (A ValueError so that pydantic shows it.)"""
+
+
+@attrs.frozen(order=True)
 class Address:
     """``host`` (a name, or an IP address without brackets) and ``port`` (0–65535; 0: let the system choose)."""
 
@@ -70,23 +80,29 @@ class Address:
 
 
 def parse_address(text: str, default_port: int | None = None, *, any_port: bool = False) -> Address:
-    """Read ``text`` as an address.
+    """Read ``text`` as an address; names are lower-cased, IP addresses written in their canonical form.
 
     ``default_port`` stands in where the text has no port; without one, the port is required. ``any_port`` admits port 0,
-    which lets the system choose (for listening in tests). Raises :class:`LocalError` with what was expected and what came.
+    which lets the system choose (for listening in tests). Raises :class:`AddressError` with what is wrong and what to write.
     """
     if len(text) > MAX_TEXT:
-        raise LocalError(f"an address of {len(text)} characters: expected host:port, at most {MAX_TEXT}")
-    host, port_text = _split(text)
+        raise AddressError(f"an address of {len(text)} characters: expected host:port, at most {MAX_TEXT}")
+    if "://" in text:
+        scheme = _shown(text.partition("://")[0])
+        raise AddressError(f'expected host:port, found "{_shown(text)}": leave out {scheme}://')
+    host, port_text = _split(text, default_port)
     if port_text is None:
         if default_port is None:
-            raise LocalError(
-                f"{text!r} has no port: expected host:port, such as localhost:7443 or [::1]:7443"
-            )
-        port = default_port
-    else:
-        port = _port(text, port_text, any_port)
-    return Address(host=_host(text, host), port=port)
+            missing = text if text.startswith("[") else host or "localhost"
+            raise AddressError(f'a port is missing: write "{_shown(missing)}:7443"')
+        return Address(_host(host), default_port)
+    if not host:
+        port = _shown(port_text)
+        raise AddressError(
+            f'a host is missing before the colon: write "127.0.0.1:{port}" for this machine alone, '
+            f'"0.0.0.0:{port}" for each of its addresses'
+        )
+    return Address(_host(host), _port(port_text, 0 if any_port else 1))
 
 
 def format_address(host: str, port: int) -> str:
@@ -94,52 +110,63 @@ def format_address(host: str, port: int) -> str:
     return str(Address(host=host, port=port))
 
 
-def _split(text: str) -> tuple[str, str | None]:
+def _split(text: str, default_port: int | None) -> tuple[str, str | None]:
     if text.startswith("["):
         host, closed, rest = text[1:].partition("]")
-        if not closed or not (rest == "" or rest.startswith(":")):
-            raise LocalError(f"{text!r} is not an address: expected [IPv6 address]:port, such as [::1]:7443")
-        if ":" not in host:
-            raise LocalError(f"{text!r}: brackets are for IPv6 addresses; write {host}{rest}")
+        if not host or not closed or not (rest == "" or rest.startswith(":")):
+            raise AddressError(f'expected "[address]:port", found "{_shown(text)}"')
+        if _ipv6(host) is None:
+            hint = "" if ":" in host else f': write "{_shown(host + rest)}"'
+            raise AddressError(f"{_shown(host)} in brackets is not an IPv6 address{hint}")
         return host, (rest[1:] if rest else None)
     if text.count(":") > 1:
-        return text, None  # IPv6 without brackets: every colon belongs to the address
+        if default_port is None or _ipv6(text) is None:
+            raise AddressError(
+                f'an IPv6 address is written in brackets, "[::1]:7443"; found "{_shown(text)}"'
+            )
+        return text, None  # every colon belongs to the address
     host, colon, port = text.partition(":")
     return host, (port if colon else None)
 
 
-def _port(text: str, port_text: str, any_port: bool) -> int:
-    if not port_text.isascii() or not port_text.isdigit():
-        raise LocalError(f"{text!r}: port {port_text!r} is not a number; expected host:port")
-    lowest = 0 if any_port else 1
-    if not _PORT.match(port_text) or not lowest <= int(port_text) <= 65535:
-        raise LocalError(f"{text!r}: port {port_text} is not in {lowest}–65535")
-    return int(port_text)
+def _ipv6(text: str) -> str | None:
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        return None
 
 
-def _host(text: str, host: str) -> str:
+def _port(text: str, lowest: int) -> int:
+    if not _PORT.match(text):
+        raise AddressError(f'port "{_shown(text)}" is not a number in {lowest}–65535')
+    if not lowest <= int(text) <= 65535:
+        raise AddressError(f"port {int(text)} is not in {lowest}–65535")
+    return int(text)
+
+
+def _host(host: str) -> str:
     if not host:
-        raise LocalError(
-            f"{text!r} has no host: write 127.0.0.1 for this machine alone, or 0.0.0.0 (or [::]) where every address is meant"
-        )
+        raise AddressError('a host is missing: write "localhost:7443", or the name of another machine')
     if ":" in host:
-        try:
-            return str(ipaddress.IPv6Address(host))
-        except ValueError:
-            raise LocalError(
-                f"{text!r}: {host!r} is not an IPv6 address; a port goes after brackets, as in [::1]:7443"
-            ) from None
+        return str(ipaddress.IPv6Address(host))
     name = host.removesuffix(".")
     labels = name.split(".")
-    if labels[-1].isascii() and labels[-1].isdigit():
+    if labels[-1].isdecimal():
         try:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
-            raise LocalError(
-                f"{text!r}: {host!r} is not an IPv4 address; expected four numbers of 0–255"
+            raise AddressError(
+                f"{_shown(host)} is not an IPv4 address: expected four numbers of 0–255, without leading zeros"
             ) from None
     if len(name) > MAX_NAME or not all(_LABEL.match(label) for label in labels):
-        raise LocalError(
-            f"{text!r}: {host!r} is not a host name; expected letters, digits, - and dots (write other alphabets in their xn-- form)"
+        raise AddressError(
+            f'"{_shown(host)}" is not a host name: expected letters, digits, - and dots '
+            "(write other alphabets in their xn-- form)"
         )
-    return host
+    return host.lower()
+
+
+def _shown(text: str) -> str:
+    """Wrong text as it is repeated to its author: short, and nothing in it that a terminal obeys."""
+    text = "".join(character if character.isprintable() else "�" for character in text[: SHOWN + 1])
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.config import load as load_module
-from ice.config.address import Address
 from ice.config.load import MAX_BYTES, ConfigError, Loaded, load, loads
 from ice.config.schema import AccessRule, Config
 from ice.errors import LocalError
+from ice.net.addresses import Address
 
 FILE = Path("etc/ice.toml")
 

@@ -7,13 +7,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.trial.unittest import SynchronousTestCase
 
-from ice.config.address import Address
 from ice.config.schema import AccessRule
 from ice.errors import IceError
 from ice.link.frame import Flag, FrameType, control, media
 from ice.link.message import Code
 from ice.link.naming import new_source, stream_key
 from ice.link.session import JoinedReceived, Opened
+from ice.net.addresses import Address
 from ice.rallypoint import service
 from ice.rallypoint.service import PortTaken
 from ice.security.certificates import Role
