@@ -7,6 +7,7 @@ and a frame that has waited too long is not sent at all: late audio is lost audi
 """
 
 from collections import deque
+from typing import Protocol
 
 from ice.link.frame import Flag
 
@@ -16,12 +17,19 @@ MAX_AGE_S = 2.0  # who wakes after a minute wants to hear now, not then
 _FLAGS_AT = 3  # offset of the flags in a whole MEDIA frame
 
 
+class Gate(Protocol):
+    """Whoever writes media beside the outbox and must know when it may: told at each change."""
+
+    open: bool
+
+
 class Outbox:
     """The media queue of one link.  ``open`` is a plain attribute, since it is read once per packet."""
 
     __slots__ = (
         "_blocked",
         "_frames",
+        "_gate",
         "_max_age_s",
         "_max_frames",
         "_stale",
@@ -37,6 +45,7 @@ class Outbox:
         self._max_age_s = max_age_s
         self._blocked = False
         self._stale = False
+        self._gate: Gate | None = None
         #: True while media may be written directly: not blocked, not stale, nothing waiting.
         self.open = True
         self.queued = 0  #: frames that ever waited
@@ -68,6 +77,20 @@ class Outbox:
 
     def _judge(self) -> None:
         self.open = not (self._blocked or self._stale or self._frames)
+        if self._gate is not None:
+            self._gate.open = self.open
+
+    @property
+    def gate(self) -> Gate | None:
+        """Told whenever :attr:`open` may have changed, and at once."""
+        return self._gate
+
+    @gate.setter
+    def gate(self, gate: Gate | None) -> None:
+        if self._gate is not None:
+            self._gate.open = False
+        self._gate = gate
+        self._judge()
 
     def push(self, frame: bytes, now: float) -> None:
         """Let ``frame`` (a whole MEDIA frame) wait; something older may be dropped for it."""
@@ -75,7 +98,8 @@ class Outbox:
         if len(self._frames) >= self._max_frames:
             self._drop_one()
         self._frames.append((now, frame))
-        self.open = False
+        if self.open:
+            self._judge()
 
     def _drop_one(self) -> None:
         self.dropped_full += 1

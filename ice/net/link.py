@@ -21,6 +21,7 @@ from zope.interface import implementer
 from ice.link.message import Code
 from ice.link.session import Ended, Event, Session
 from ice.net.clock import Clock, DelayedCall
+from ice.net.fanout import Lane
 
 ALPN = b"ice-link/1"
 #: How long the far side may take to read our BYE before the connection is cut.
@@ -54,6 +55,8 @@ class Link(TwistedProtocol):
     transport: Any
     #: The session; there is none before the TLS handshake is over.
     session: Session | None = None
+    #: Beside us, C may write media on this link (:mod:`ice.net.fanout`), where the transport has a lane.
+    lane: Lane | None = None
 
     def __init__(self, owner: Owner, clock: Clock) -> None:
         self._owner = owner
@@ -62,9 +65,9 @@ class Link(TwistedProtocol):
         self._told = False
         self._closing: DelayedCall | None = None
         self._paused = False
-        #: Frames and bytes of media handed to the transport, and received from it.
-        self.sent_frames = 0
-        self.sent_bytes = 0
+        self._sent_frames = 0
+        self._sent_bytes = 0
+        #: Frames and bytes of media received from the transport.
         self.received_frames = 0
         self.received_bytes = 0
 
@@ -74,7 +77,25 @@ class Link(TwistedProtocol):
         """Use ``session`` from here on, and write what it has to say already."""
         self.session = session
         session.outbox.blocked = self._paused
+        self.lane = getattr(self.transport, "lane", None)
+        session.outbox.gate = self.lane
         self.flush()
+
+    @property
+    def sent_frames(self) -> int:
+        """Frames of media handed to the transport."""
+        return self._sent_frames + (0 if self.lane is None else self.lane.frames)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of those frames, headers included."""
+        return self._sent_bytes + (0 if self.lane is None else self.lane.bytes)
+
+    @property
+    def carrying(self) -> bool:
+        """Whether media was sent since the last pulse."""
+        session, lane = self.session, self.lane
+        return session is not None and (session.carried or (lane is not None and lane.carried))
 
     def refuse(self, code: Code, reason: str) -> None:
         """Turn the far side away before there is a session: BYE, then close."""
@@ -88,8 +109,8 @@ class Link(TwistedProtocol):
             return
         session.carried = True
         if session.outbox.open:
-            self.sent_frames += 1
-            self.sent_bytes += len(frame)
+            self._sent_frames += 1
+            self._sent_bytes += len(frame)
             self.transport.write(frame)
         else:
             session.outbox.push(frame, self._clock.seconds())
@@ -107,6 +128,8 @@ class Link(TwistedProtocol):
         session = self.session
         if session is None or self._ended is not None:
             return
+        if self.lane is not None and self.lane.take_carried():
+            session.carried = True
         for event in session.tick(now):
             self._happened(event)
         self._drain(now)
@@ -173,6 +196,8 @@ class Link(TwistedProtocol):
         if self._ended is None:
             code, sentence = self._owner.explain(reason)
             self._ended = Ended(code, sentence, False)
+            if self.session is not None:
+                self.session.outbox.gate = None
         self._tell()
 
     # -- IPushProducer: the transport says when it is full ---------------------------------------------------------
@@ -198,8 +223,8 @@ class Link(TwistedProtocol):
         if session is None or self._ended is not None:
             return
         while (frame := session.outbox.next(now)) is not None:
-            self.sent_frames += 1
-            self.sent_bytes += len(frame)
+            self._sent_frames += 1
+            self._sent_bytes += len(frame)
             self.transport.write(frame)
 
     def _happened(self, event: Event) -> None:
@@ -207,6 +232,8 @@ class Link(TwistedProtocol):
             self._owner.event(self, event)
             return
         self._ended = event
+        if self.session is not None:
+            self.session.outbox.gate = None
         self.flush()
         transport = self.transport
         transport.unregisterProducer()

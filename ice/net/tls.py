@@ -32,6 +32,8 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
+from ice.net.fanout import NOTHING, WANT_READ, Compiled, Lane, compiled
+
 #: Reads of one link in one turn of the reactor: a talker sends one record per 20 ms, so more than this is a backlog,
 #: and the other links have a right to their turn.
 READS_PER_TURN = 16
@@ -73,8 +75,13 @@ class _OwnedSocket:
     #: Anything that the kernel does not take at once pauses the producer.
     bufferSize = 0
 
+    #: For whoever writes beside us in C; None where that is not built.
+    lane: Lane | None = None
+
     _tls: SSL.Connection
     _shaking = True
+    _compiled: Compiled | None = None
+    _ssl: Any = None
     _read_wants_write = False
     _write_wants_read = False
 
@@ -146,6 +153,10 @@ class _OwnedSocket:
         except SSL.Error as error:
             return error
         self._shaking = False
+        self._compiled = compiled()
+        if self._compiled is not None:
+            self.lane = Lane(self._compiled, self._tls)
+            self._ssl = self._compiled.ssl(self._tls)
         self.doRead = self._read
         listener: Any = IHandshakeListener(self.protocol, None)
         if listener is not None:
@@ -157,6 +168,12 @@ class _OwnedSocket:
 
     def _read(self) -> Any:
         """Read until the socket is empty, or this link has had its turn."""
+        if self._compiled is not None and not self._write_wants_read:
+            data, why = self._compiled.drain(self._ssl)
+            if data:
+                self.protocol.dataReceived(data)
+            if why in (WANT_READ, NOTHING) or not self.connected or self.doRead != self._read:
+                return None  # the common case; anything else is met again below, where it has a name
         receive = self._tls.recv
         pieces: list[bytes] = []
         end: Any = None
@@ -179,6 +196,12 @@ class _OwnedSocket:
         if pieces:
             self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         return end if self.connected else None
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The socket is closed here, and its number may be another link's in a moment: nobody may write to it any more."""
+        if self.lane is not None:
+            self.lane.close()
+        super().connectionLost(reason)  # type: ignore[misc]
 
     def doWrite(self) -> Any:
         """The socket takes bytes again: first for whom it was not reading, then for what waits."""

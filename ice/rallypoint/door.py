@@ -1,22 +1,20 @@
 """The door: the one place where a Rallypoint touches the library that carries its links.
 
 :func:`open_port` accepts TCP connections and reports each as an :class:`Arrival`. Nothing is read from it and no TLS state exists
-until somebody says :meth:`Arrival.begin`; who is turned away costs a few objects. Another transport (one that lets OpenSSL
-own the socket) replaces this file and nothing else.
+until somebody says :meth:`Arrival.begin`; who is turned away costs a few objects. Links are carried by :mod:`ice.net.tls`, or by
+Twisted's own TLS where that is asked for.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from ice.net.tls import BACKLOG, listen, owned
 from ice.security.contexts import ServerTls
-
-#: Connections that the kernel holds for us between two turns of the reactor.
-BACKLOG = 1_024
 
 
 class Arrival(Protocol):
@@ -53,7 +51,12 @@ OpenPort = Callable[[Any, str, int, ServerTls, Callable[[Arrival], None]], Port]
 
 def open_port(reactor: Any, host: str, port: int, tls: ServerTls, arrived: Callable[[Arrival], None]) -> Port:
     """Listen on ``host`` (an IP address) and ``port``; raises :class:`twisted.internet.error.CannotListenError`."""
-    opened: Port = reactor.listenTCP(port, _Entrance(reactor, tls, arrived), BACKLOG, host)
+    entrance: Any = _Entrance(reactor, tls, arrived)
+    opened: Port
+    if owned():
+        opened = listen(reactor, host, port, entrance, tls.connection)
+    else:
+        opened = reactor.listenTCP(port, entrance, BACKLOG, host)
     return opened
 
 
@@ -64,7 +67,10 @@ class _Entrance(Factory):
 
     def __init__(self, reactor: Any, tls: ServerTls, arrived: Callable[[Arrival], None]) -> None:
         self.arrived = arrived
-        self.tls = TLSMemoryBIOFactory(tls, False, Factory(), reactor)  # type: ignore[arg-type]  # zope interfaces
+        #: Twisted's TLS, where sockets do not own theirs.
+        self.wrapping: Any = (
+            None if owned() else TLSMemoryBIOFactory(cast("Any", tls), False, cast("Any", Factory()), reactor)
+        )
 
     def buildProtocol(self, addr: IAddress | None) -> "_Waiting":
         """One connection more."""
@@ -91,11 +97,9 @@ class _Waiting(TwistedProtocol):
     def begin(self, protocol: TwistedProtocol) -> None:
         """Put TLS between the transport and ``protocol``."""
         self._decided = True
-        transport = self.transport
-        factory = self._entrance.tls
-        tls = factory.protocol(factory, protocol)
-        transport.protocol = tls
-        tls.makeConnection(transport)
+        transport, wrapping = self.transport, self._entrance.wrapping
+        transport.protocol = protocol if wrapping is None else wrapping.protocol(wrapping, protocol)
+        transport.protocol.makeConnection(transport)
         transport.resumeProducing()
 
     def drop(self) -> None:

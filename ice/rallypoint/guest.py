@@ -33,6 +33,7 @@ from ice.link.session import (
 )
 from ice.net.addresses import format_address
 from ice.net.clock import Clock
+from ice.net.fanout import fan_maker
 from ice.net.link import Link
 from ice.rallypoint.access import Access, Rights
 from ice.rallypoint.admission import Admission, Refused, Ticket
@@ -84,7 +85,7 @@ class House:
     dropped_old: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self.relay = Relay(self.registry)
+        self.relay = Relay(self.registry, fan_maker())
 
     @property
     def name(self) -> str:
@@ -265,7 +266,7 @@ class Guest:
         spent = member is not None and member.subscriber.spent
         if spent and member is not None:
             member.subscriber.refill(now)
-        if spent or session.carried or now >= self.due or not session.outbox.open:
+        if spent or link.carrying or now >= self.due or not session.outbox.open:
             link.pulse(now)
             self.due = session.deadline
 

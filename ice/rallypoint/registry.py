@@ -1,7 +1,7 @@
 """Who is on which stream: the Rallypoint's memory, arranged for the reader that asks once per packet.
 
-A :class:`Stream` keeps a ready-made tuple of recipients. It is rebuilt when somebody joins, leaves or changes what it
-wants, which is rare, and never while a packet passes. A stream exists while it has members; when the last one leaves it is
+A :class:`Stream` keeps a fan, its recipients made ready (:mod:`ice.link.fan`). It is thrown away when somebody joins, leaves or changes
+what it wants, which is rare, and made anew for the next packet only. A stream exists while it has members; when the last one leaves it is
 forgotten with everything that was known of it.
 
 **Windows.** Each stream remembers, per source, which sequence numbers have passed (:mod:`ice.link.window`). Sources are
@@ -11,9 +11,9 @@ that nobody asked for an hour are forgotten by :meth:`Registry.sweep`, a little 
 """
 
 from collections.abc import Callable, Hashable, Iterator
-from typing import Protocol
 
 from ice.errors import RemoteError
+from ice.link.fan import Fan, Recipient
 from ice.link.message import Code
 from ice.link.naming import PREFIX_SHIFT
 from ice.link.window import MARK_LIFE_S, Window
@@ -27,13 +27,6 @@ SWEEP_AT_ONCE = 256  # windows looked at in one turn: some 50 µs
 
 UNDECLARED = -1  # a source is a u64, so this is none
 ANY = -2
-
-
-class Recipient(Protocol):
-    """Whoever takes media frames: a link, later a reflector or a next hop in the mesh."""
-
-    def send_media(self, frame: bytes) -> None:
-        """Take one whole MEDIA frame."""
 
 
 class KeyCollision(RemoteError):
@@ -151,14 +144,14 @@ class Membership:
 class Stream:
     """One stream: its members, and what the relay reads once per packet."""
 
-    __slots__ = ("charged", "echo", "id", "key", "members", "packets", "recipients", "windows")
+    __slots__ = ("charged", "echo", "fan", "id", "key", "members", "packets", "windows")
 
     def __init__(self, id: str, key: int) -> None:
         self.id = id
         self.key = key
         self.members: dict[Subscriber, Membership] = {}
-        #: Everyone who listens, the talker included where it does.
-        self.recipients: tuple[Recipient, ...] = ()
+        #: Everyone who listens, made ready; None after a change, until a packet needs it.
+        self.fan: Fan | None = None
         #: Windows by source.
         self.windows: dict[int, Window] = {}
         #: Whose account a window is on, by source.
@@ -177,11 +170,10 @@ class Stream:
         """Members that may talk."""
         return sum(member.talk for member in self.members.values())
 
-    def rebuild(self) -> None:
-        """Make the tuple of recipients anew."""
-        self.recipients = tuple(
-            member.subscriber.recipient for member in self.members.values() if member.listen
-        )
+    @property
+    def recipients(self) -> tuple[Recipient, ...]:
+        """Everyone who listens, in the order they came, the talker included where it does."""
+        return tuple(member.subscriber.recipient for member in self.members.values() if member.listen)
 
 
 class Registry:
@@ -258,7 +250,7 @@ class Registry:
             subscriber.talks.pop(key, None)
         if membership.listen != listen:
             membership.listen = listen
-            stream.rebuild()
+            stream.fan = None
         subscriber.told = {told for told in subscriber.told if told[1] != key}
         return membership
 
@@ -273,7 +265,7 @@ class Registry:
         if not stream.members:
             self._forget(stream)
         elif membership.listen:
-            stream.rebuild()
+            stream.fan = None
         return True
 
     def echo(self, key: int, echo: Callable[[Subscriber, bytes, float], None]) -> None:

@@ -11,17 +11,18 @@ its own source?           one comparison                ERROR ``foreign-source``
 not here before?          the window of the source      nothing: a copy that came by another way is no fault
 ========================  ============================  =======================================================
 
-Then the same bytes are handed to each recipient but the sender. A recipient that raises is remembered in
+Then the stream's fan (:mod:`ice.link.fan`) hands the same bytes to each recipient but the sender. A recipient that raises is remembered in
 :attr:`Relay.broken` for its owner to end; the others get their packet.
 """
 
 import attrs
 
+from ice.link.fan import FanMaker, PythonFan, Recipient
 from ice.link.frame import MEDIA
 from ice.link.message import Code
 from ice.link.naming import format_u64
 from ice.link.window import DUPLICATE, JUMP
-from ice.rallypoint.registry import ANY, UNDECLARED, Recipient, Registry, Subscriber, prefix_of
+from ice.rallypoint.registry import ANY, UNDECLARED, Registry, Subscriber, prefix_of
 
 #: Errors remembered per link, so that each is said once; who provokes more of them is only counted.
 MAX_TOLD = 64
@@ -42,6 +43,7 @@ class Relay:
     """The hot path over one :class:`~ice.rallypoint.registry.Registry`; its counters are plain integers."""
 
     __slots__ = (
+        "_fans",
         "_registry",
         "broken",
         "bytes_received",
@@ -56,8 +58,10 @@ class Relay:
         "recipients_failed",
     )
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, fans: FanMaker = PythonFan) -> None:
+        """``fans``: what makes the fan of a stream's recipients."""
         self._registry = registry
+        self._fans = fans
         self.frames_received = 0
         self.bytes_received = 0
         self.copies_delivered = 0  #: frames handed to recipients, counted per recipient
@@ -116,15 +120,11 @@ class Relay:
         if stream.echo is not None:
             stream.echo(subscriber, frame, now)
             return None
-        sender = subscriber.recipient
-        recipients = stream.recipients
-        for recipient in recipients:
-            if recipient is not sender:
-                try:
-                    recipient.send_media(frame)
-                except Exception as error:
-                    self._failed(recipient, error)
-        self.copies_delivered += len(recipients) - membership.listen
+        fan = stream.fan
+        if fan is None:
+            fan = stream.fan = self._fans(stream.recipients, self._failed)
+        self.copies_delivered += len(fan.recipients) - membership.listen
+        fan.send(frame, subscriber.recipient)
         return None
 
     # -- inside: none of this is met by a packet that is passed on ------------------------------------------------------

@@ -10,6 +10,8 @@ from typing import Any
 
 import ice
 from ice.link.naming import format_u64
+from ice.net.fanout import in_use
+from ice.net.tls import owned
 from ice.observe.metrics import Metrics
 from ice.rallypoint.guest import Guest, Member
 from ice.rallypoint.service import Rallypoint
@@ -26,6 +28,7 @@ def status_of(rallypoint: Rallypoint) -> dict[str, Any]:
     return {
         "daemon": "ice-rallypoint",
         "version": ice.__version__,
+        "transport": {"tls": "socket" if owned() else "twisted", "fan_out": in_use()},
         "name": house.name,
         "id": str(house.identity.id),
         "state": "draining" if admission.draining else "running",

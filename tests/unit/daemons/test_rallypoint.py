@@ -59,6 +59,9 @@ class Case(SynchronousTestCase):
     """With a site in a folder."""
 
     def setUp(self) -> None:
+        self.patch(
+            os, "environ", {**os.environ, "ICE_TLS": "twisted"}
+        )  # a memory reactor has no sockets to own
         self.folder = Path(self.mktemp())
         pki = self.folder / "pki"
         pki.mkdir(parents=True)

@@ -21,6 +21,7 @@ class FakeTransport:
     """A transport after its TLS handshake, which remembers what was asked of it."""
 
     negotiatedProtocol = ALPN
+    lane = None
 
     def __init__(self) -> None:
         self.written = b""

@@ -1,5 +1,6 @@
 """The door: nothing is read, and no TLS begun, before somebody says so."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,6 +27,9 @@ class Tcp(StringTransport):
 
 class DoorTests(SynchronousTestCase):
     def setUp(self) -> None:
+        self.patch(
+            os, "environ", {**os.environ, "ICE_TLS": "twisted"}
+        )  # a memory reactor has no sockets to own
         self.reactor: Any = MemoryReactorClock()
         self.arrivals: list[Arrival] = []
         self.decide: Callable[[Arrival], None] = self.arrivals.append

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.link.fan import PythonFan
 from ice.rallypoint import registry as module
 from ice.rallypoint.registry import ANY, KeyCollision, Registry, Subscriber
 
@@ -45,12 +46,22 @@ class StreamsTests(SynchronousTestCase):
         self.registry.leave(self.alice, 1)
         self.assertEqual(stream.recipients, (self.bob.recipient,))
 
-    def test_the_tuple_is_not_rebuilt_where_nothing_changes(self) -> None:
-        """A JOIN that asks for what is there already leaves the recipients as they are."""
+    def test_the_fan_lives_as_long_as_nothing_changes(self) -> None:
+        """A JOIN that asks for what is there already leaves the fan as it is; who comes, goes or goes deaf makes it void."""
         self.registry.join(self.alice, "a", 1)
-        before = self.registry.streams[1].recipients
+        stream = self.registry.streams[1]
+        fan = stream.fan = PythonFan(stream.recipients, lambda *_: None)
         self.registry.join(self.alice, "a", 1, talk=False)
-        self.assertIs(self.registry.streams[1].recipients, before)
+        self.registry.join(self.bob, "a", 1, listen=False)
+        self.assertIs(stream.fan, fan)
+        for change in (
+            lambda: self.registry.join(self.bob, "a", 1),
+            lambda: self.registry.join(self.bob, "a", 1, listen=False),
+            lambda: self.registry.leave(self.alice, 1),
+        ):
+            stream.fan = fan
+            change()
+            self.assertIsNone(stream.fan)
 
     def test_the_last_to_leave_takes_the_stream_along(self) -> None:
         """A stream without members, and its windows, are forgotten."""
