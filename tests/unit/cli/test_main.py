@@ -1,7 +1,6 @@
 """The command ``ice``: its table, its errors, its exit statuses."""
 
 import contextlib
-import importlib.util
 import io
 import os
 import subprocess
@@ -105,13 +104,11 @@ class Running(SynchronousTestCase):
 
 class Table(SynchronousTestCase):
     def test_commands(self) -> None:
-        """Each entry of the table whose module there is names a click command of that name."""
+        """Each entry of the table names a click command of that name."""
         group = main_module.ice
         assert isinstance(group, LazyGroup)
-        for name, (place, words) in COMMANDS.items():
+        for name, (_, words) in COMMANDS.items():
             self.assertTrue(words.endswith("."), name)
-            if importlib.util.find_spec(place.split(":")[0]) is None:
-                continue
             command = group.get_command(click.Context(group), name)
             self.assertIsInstance(command, click.Command)
             self.assertEqual(command.name if command else "", name)
