@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ice.config.cautions import warnings_about
 from ice.config.fields import Section
-from ice.config.positions import Positions, Repeated, scan
+from ice.config.positions import MAX_DEPTH, Positions, Repeated, scan
 from ice.config.problems import ConfigError, Problem, dotted, plain, words
 from ice.config.schema import Config
 
@@ -117,12 +117,14 @@ def _read(file: Path) -> str:
 
 
 def _parse(text: str, shown: str) -> tuple[dict[str, Any], Positions]:
+    positions = scan(text)
+    if positions.too_deep:
+        message = f"keys, lists or tables are nested more than {MAX_DEPTH} deep; no setting is"
+        raise ConfigError([Problem(shown, positions.too_deep, "", message)])
     try:
-        return tomllib.loads(text), scan(text)
+        return tomllib.loads(text), positions
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_syntax(text, shown, str(error))]) from None
-    except RecursionError:
-        raise ConfigError([Problem(shown, 0, "", "lists or tables are nested too deeply")]) from None
     except ValueError as error:  # what tomllib lets through: numbers of more digits than Python converts
         raise ConfigError(
             [Problem(shown, 0, "", f"a value cannot be read: {plain(str(error), 160)}")]
@@ -154,11 +156,7 @@ def _syntax(text: str, shown: str, said: str) -> Problem:
 
 
 def _repeated(text: str, line: int) -> Repeated | None:
-    try:
-        repeated = scan(text).repeated
-    except RecursionError:
-        return None
-    return next((again for again in repeated if again.line <= line), None)
+    return next((again for again in scan(text).repeated if again.line <= line), None)
 
 
 def _cause(written: str, message: str) -> str:

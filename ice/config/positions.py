@@ -1,8 +1,9 @@
 """On which line of a TOML file each key stands.
 
 :mod:`tomllib` gives values without places; this scanner gives places without values, so that every error can name its
-line. It reads text that :mod:`tomllib` has accepted, or the part of it before an error, and therefore never complains:
-what it cannot follow ends the scan. A place is found for each table header, each key, each element of an array and
+line. It never complains: what it cannot follow, :mod:`tomllib` refuses there or before, and the scan ends. It goes first,
+because its work grows with the length of the text alone, while :mod:`tomllib` spends the square of a dotted key's length:
+at the first key of more than :data:`MAX_DEPTH` parts it stops and says where. A place is found for each table header, each key, each element of an array and
 each table of an array of tables; the path of a key is the one its value has in the parsed document, for example
 ``("rallypoint", "access", 1, "streams", 0)``.
 """
@@ -15,6 +16,10 @@ from collections.abc import Mapping
 import attrs
 
 Path = tuple[str | int, ...]
+
+MAX_DEPTH = (
+    32  # parts of a path; the deepest of ours has five: rallypoint.access, which one, streams, which one
+)
 
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
@@ -39,10 +44,14 @@ class Repeated:
 
 @attrs.frozen
 class Positions:
-    """Where things stand in one text: line numbers, from 1, by path; and what is given more than once."""
+    """Where things stand in one text: line numbers, from 1, by path; what is given more than once; and where it became too deep.
+
+    `too_deep` is the line of the first key, list or table more than :data:`MAX_DEPTH` deep, where the scan ended, or 0.
+    """
 
     lines: Mapping[Path, int]
     repeated: tuple[Repeated, ...] = ()
+    too_deep: int = 0
 
     def line(self, path: Path) -> int:
         """The line of `path`, or of the nearest table around it that is written down; 1 for the document itself."""
@@ -56,7 +65,7 @@ def scan(text: str) -> Positions:
     scanner = _Scanner(text)
     with contextlib.suppress(_Lost):
         scanner.document()
-    return Positions(scanner.lines, tuple(scanner.repeated))
+    return Positions(scanner.lines, tuple(scanner.repeated), scanner.too_deep)
 
 
 class _Lost(Exception):
@@ -69,6 +78,7 @@ class _Scanner:
         self.at = 0
         self.lines: dict[Path, int] = {}
         self.repeated: list[Repeated] = []
+        self.too_deep = 0
         self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
         self._last_table: dict[Path, int] = {}  # path of an array of tables -> index of its newest table
         self._declared: dict[Path, int] = {}  # headers and assignments
@@ -169,8 +179,10 @@ class _Scanner:
                 return
 
     def _key(self) -> tuple[str, ...]:
-        parts = []
+        parts: list[str] = []
+        start = self.at
         while True:
+            self._bound(len(parts) + 1, start)
             self._skip(_SPACE)
             if self.text.startswith('"', self.at):
                 parts.append(_ESCAPE.sub(_unescape, self._match(_BASIC)[1]))
@@ -182,7 +194,13 @@ class _Scanner:
             if not self._follows("."):
                 return tuple(parts)
 
+    def _bound(self, depth: int, offset: int) -> None:
+        if depth > MAX_DEPTH:
+            self.too_deep = bisect_right(self._starts, offset)
+            raise _Lost
+
     def _note(self, path: Path, offset: int) -> None:
+        self._bound(len(path), offset)
         line = bisect_right(self._starts, offset)
         while path and path not in self.lines:
             self.lines[path] = line

@@ -227,7 +227,25 @@ class Mistakes(SynchronousTestCase):
 
     def test_nesting_and_digits(self) -> None:
         """What would exhaust the parser is refused like any other mistake."""
-        self.check("a = " + "[" * 5000, (0, "", "lists or tables are nested too deeply"))
+        deep = "keys, lists or tables are nested more than 32 deep; no setting is"
+        self.check("a = " + "[" * 5000, (1, "", deep))
+        self.check("\na = " + "{a = " * 5000, (2, "", deep))
+        self.check("[a]\nb = [\n" + "[" * 31, (3, "", deep))
+        with mock.patch.object(
+            load_module.tomllib, "loads"
+        ) as parser:  # it would take minutes, and gigabytes
+            for text in (
+                "a{} = 1",
+                "x = 1\n[a{}]",
+                "\n[[a{}]]\n",
+                "x = {{\n a{} = 1}}",
+                "'' = [\n{{ a{} = 1 }}]",
+            ):
+                for part in (".a", " . a", ".'a'", '."\\u0061"'):
+                    full = text.format(part * (MAX_BYTES // len(part)))
+                    line = full.count("\n", 0, 20) + 1
+                    self.check(full, (line, "", deep))
+            parser.assert_not_called()
         ((line, _, message),) = wrong("a = " + "9" * 5000)
         self.assertEqual(line, 0)
         self.assertIn("a value cannot be read", message)

@@ -1,5 +1,6 @@
 """The scanner finds the line of every key that tomllib finds a value for."""
 
+import contextlib
 import tomllib
 from typing import Any
 
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ice.config.positions import Path, scan
+from ice.config.positions import MAX_DEPTH, Path, scan
 
 TRICKY = '''\
 # a comment with = and [brackets]
@@ -101,6 +102,22 @@ class Lines(SynchronousTestCase):
         (again,) = scan("[a]\n[b]\n[a]").repeated
         self.assertEqual((again.path, again.line, again.first_line), (("a",), 3, 1))
 
+    def test_too_deep(self) -> None:
+        """The scan ends at the first path of more parts than there may be, and says on which line."""
+        within = ".".join("a" * MAX_DEPTH)
+        for text in [f"\n{within} = 1", f"\n[{within}]", f"\n[{within[2:]}]\na = 1", f"\n[[{within[2:]}]]"]:
+            self.assertEqual((scan(text).too_deep, len(max(scan(text).lines, key=len))), (0, MAX_DEPTH), text)
+        for text in [
+            f"\n{within}.a = 1",
+            f"\n[ {within} . a ]",
+            f"[{within}]\na = 1",
+            f"\n[[{within}]]",
+            f"\n{within[4:]} = {{ b = {{ c = {{ d = 1 }} }} }}",
+            f"\n{within[2:]} = [[1]]",
+        ]:
+            self.assertEqual(scan(text).too_deep, 2, text)
+            self.assertNotEqual(tomllib.loads(text), {})
+
     def test_cut_anywhere(self) -> None:
         """Text cut at any character is scanned without complaint."""
         for length in range(len(TRICKY)):
@@ -120,8 +137,11 @@ class Lines(SynchronousTestCase):
     @settings(max_examples=150, deadline=None)
     @given(st.text(alphabet="ab.=[]{},\"'\\#\n \t1-", max_size=60))
     def test_random_text(self, text: str) -> None:
-        """Any text at all ends the scan quietly."""
-        scan(text)
+        """Any text at all ends the scan quietly, and what tomllib accepts is followed to its end."""
+        positions = scan(text)
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            parsed = tomllib.loads(text)
+            self.assertEqual(set(positions.lines), paths(parsed))
 
 
 def documents() -> st.SearchStrategy[str]:
