@@ -22,6 +22,7 @@ from cryptography import x509
 from ice.config.load import Loaded
 from ice.config.problems import Problem, dotted
 from ice.errors import LocalError
+from ice.net.addresses import Address
 from ice.security.certificates import (
     BadIdentity,
     FileTrouble,
@@ -35,6 +36,7 @@ from ice.security.certificates import (
     validity,
     validity_in_words,
 )
+from ice.security.contexts import addresses_in, names
 from ice.security.refusals import Reason
 from ice.security.trust import Credentials, Trust
 
@@ -95,6 +97,8 @@ def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()
     for purpose in Purpose:
         if purpose in wanted:
             findings += _check_leaf(loaded, purpose, trust, now)
+    if Purpose.RALLYPOINT in wanted:
+        findings += _check_names(loaded)
     return findings
 
 
@@ -188,6 +192,48 @@ def _check_leaf(loaded: Loaded, purpose: Purpose, trust: Trust | None, now: date
     except FileTrouble as error:
         yield _trouble(key, error)
     yield from _check_mode(key)
+
+
+def _check_names(loaded: Loaded) -> Iterator[Finding]:
+    """Whether the Rallypoint's certificate names an address by which it is dialled, where the file itself tells one.
+
+    Told are those of network.rallypoints that lead to where this Rallypoint listens, as far as that shows without asking a name
+    server, and those that it tells its clients. One match in either list is enough: the others may be neighbours.
+    """
+    network, rallypoint = loaded.config.network, loaded.config.rallypoint
+    if not network.verify_name or not loaded.gives("network", "rallypoints"):
+        return
+    dialled = [
+        each
+        for each in network.rallypoints
+        if each in rallypoint.alternatives or any(_leads_to(each, listen) for listen in rallypoint.listen)
+    ]
+    try:
+        certificate = read_certificates(rallypoint.certificate)[0]
+    except LocalError:
+        return  # told already
+    if not dialled or any(
+        names(certificate, at.host) for at in (*network.rallypoints, *rallypoint.alternatives)
+    ):
+        return
+    host = dialled[0].host
+    option = f"--{'dns' if dialled[0].ip is None else 'ip'} {host}"
+    listed = "".join(c for c in ", ".join(addresses_in(certificate)[:8]) if c.isprintable())
+    yield Finding(
+        Severity.WARNING,
+        str(rallypoint.certificate),
+        f"names {listed or 'no address'}, but not {host}, by which network.rallypoints dials it: clients will refuse it",
+        _pki(loaded, rallypoint.certificate, f"renew {rallypoint.certificate.stem} {option}"),
+    )
+
+
+def _leads_to(dialled: Address, listen: Address) -> bool:
+    """True where dialling the one surely reaches the other on this machine."""
+    if dialled.port != listen.port:
+        return False
+    if dialled.ip is None:
+        return dialled.is_loopback and (listen.is_loopback or listen.is_wildcard)
+    return dialled.ip == listen.ip or (dialled.is_loopback and listen.is_wildcard)
 
 
 def _check_validity(

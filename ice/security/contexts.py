@@ -286,8 +286,20 @@ def _check_rallypoint(peer: Peer, certificate: x509.Certificate, expected: str) 
                 by_us=True,
             )
         )
-    if not expected:
-        return
+    if expected and not names(certificate, expected):
+        listed = ", ".join(addresses_in(certificate)[:8])
+        raise HandshakeRefused(
+            Refusal(
+                Reason.NAME_MISMATCH,
+                f"the certificate of {peer.identity} does not name '{expected}', only {listed or 'no address'}: dial one of those, or issue it "
+                "with --dns or --ip, or set network.verify_name = false",
+                by_us=True,
+            )
+        )
+
+
+def names(certificate: x509.Certificate, address: str) -> bool:
+    """Whether the certificate names this address, a DNS name or a literal IP address, as a client wants it (RFC 9525)."""
     # The patterns are made here, because service-identity's own reading of a certificate fails on every URN: it takes a URI with more
     # than one colon for malformed.
     dns, literal = _addresses(certificate)
@@ -297,19 +309,18 @@ def _check_rallypoint(peer: Peer, certificate: x509.Certificate, expected: str) 
                 *(DNSPattern.from_bytes(name.encode()) for name in dns),
                 *map(IPAddressPattern, literal),
             ],
-            obligatory_ids=[IPAddress_ID(expected) if _literal(expected) else DNS_ID(expected.rstrip("."))],
+            obligatory_ids=[IPAddress_ID(address) if _literal(address) else DNS_ID(address.rstrip("."))],
             optional_ids=[],
         )
     except (service_identity.VerificationError, service_identity.CertificateError, ValueError):
-        listed = ", ".join([*dns, *map(str, literal)][:8])
-        raise HandshakeRefused(
-            Refusal(
-                Reason.NAME_MISMATCH,
-                f"the certificate of {peer.identity} does not name '{expected}', only {listed or 'no address'}: dial one of those, or issue it "
-                "with --dns or --ip, or set network.verify_name = false",
-                by_us=True,
-            )
-        ) from None
+        return False
+    return True
+
+
+def addresses_in(certificate: x509.Certificate) -> list[str]:
+    """The DNS names and literal IP addresses in a certificate, as text, in that order."""
+    dns, literal = _addresses(certificate)
+    return [*dns, *map(str, literal)]
 
 
 def _addresses(

@@ -228,6 +228,43 @@ class Faults(Site):
             self.assertIn("no PEM block at all", findings[0].message)
             path.write_bytes(before)
 
+    def test_nobody_dials_its_names(self) -> None:
+        """A Rallypoint dialled by addresses that its certificate does not name is warned about, with the command to mend it."""
+        path = self.pki / "rallypoint.pem"
+        for settings, option in [
+            ('rallypoints = ["127.0.0.2:7443"]\n[rallypoint]\nlisten = ["127.0.0.2:7443"]', "--ip 127.0.0.2"),
+            ('rallypoints = ["[::1]:7443"]\n[rallypoint]\nlisten = ["[::1]:7443"]', "--ip ::1"),
+            (
+                'rallypoints = ["voice.site.example:7443"]\n[rallypoint]\nalternatives = ["voice.site.example:7443"]',
+                "--dns voice.site.example",
+            ),
+        ]:
+            self.write(f"[network]\n{settings}")
+            remedy = f"ice pki renew rallypoint {option}"
+            host = option.split(" ")[1]
+            self.check(self.finding(), Severity.WARNING, path, f"names localhost, but not {host},", remedy)
+            self.assertEqual(self.findings(NOW, Purpose.CLIENT), [])
+            self.write(f"[network]\nverify_name = false\n{settings}")
+            self.assertNotIn("but not", "".join(map(str, self.findings())))
+        self.authority.renew("rallypoint", NOW, dns=["*.site.example"])
+        self.write(f"[network]\n{settings}")
+        self.assertEqual(self.findings(), [])
+
+    def test_dialled_elsewhere(self) -> None:
+        """Where nothing tells how this Rallypoint is dialled, or one of the names fits, there is nothing to warn of."""
+        self.authority.issue("rallypoint", Role.RALLYPOINT, NOW, dns=["a.example"], replace=True)
+        for settings in [
+            "",
+            'rallypoints = ["b.example:7443"]',
+            'rallypoints = ["localhost:7444"]',
+            'rallypoints = ["[::1]:7443"]',
+            'rallypoints = ["a.example:7443", "localhost:7443"]',
+            'rallypoints = ["localhost:7443"]\n[rallypoint]\nalternatives = ["a.example:7443"]',
+            'rallypoints = ["a.example:1", "b.example:1"]\n[rallypoint]\nalternatives = ["b.example:1"]',
+        ]:
+            self.write(f"[network]\n{settings}")
+            self.assertEqual(self.findings(), [], settings)
+
     def test_warnings_of_the_file(self) -> None:
         """What the file itself gives cause to warn of comes first, with its line."""
         self.write('[rallypoint]\nlisten = ["0.0.0.0:7443"]')
