@@ -31,6 +31,9 @@ SHOWN: Final = 40  # characters of wrong text that are repeated to its author
 _LABEL: Final = re.compile(
     r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z"
 )  # RFC 1123 section 2.1, and _
+_ZONE: Final = re.compile(
+    r"[A-Za-z0-9_.~@-]{1,32}\Z"
+)  # the name or number of an interface; Python would take any text
 _PORT: Final = re.compile(r"[0-9]{1,20}\Z")  # leading zeros are harmless; more digits than this are no number
 
 
@@ -130,6 +133,9 @@ def _split(text: str, default_port: int | None) -> tuple[str, str | None]:
 
 
 def _ipv6(text: str) -> str | None:
+    address, percent, zone = text.partition("%")
+    if percent and not _ZONE.match(zone):
+        return None
     try:
         return str(ipaddress.IPv6Address(text))
     except ValueError:

@@ -77,6 +77,9 @@ class Reading(SynchronousTestCase):
             ("[127.0.0.1]:7443", '127.0.0.1 in brackets is not an IPv6 address: write "127.0.0.1:7443"'),
             ("[host]:1", 'host in brackets is not an IPv6 address: write "host:1"'),
             ("[:::1]:7443", ":::1 in brackets is not an IPv6 address"),
+            ("[fe80::1%]:7443", "fe80::1% in brackets is not an IPv6 address"),
+            ("[fe80::1%a;b]:7443", "fe80::1%a;b in brackets is not an IPv6 address"),
+            ("[fe80::1%\x1b[2J]:7443", "fe80::1%�[2J in brackets is not an IPv6 address"),
             ("a b:7443", f'"a b" {name}'),
             ("-a:7443", f'"-a" {name}'),
             ("a..b:7443", f'"a..b" {name}'),
@@ -145,6 +148,7 @@ class Reading(SynchronousTestCase):
             self.assertTrue(str(error).isprintable(), str(error))
             return
         self.assertEqual(parse_address(str(address)), address)
+        self.assertTrue(str(address).isprintable(), str(address))
 
 
 class Asking(SynchronousTestCase):
