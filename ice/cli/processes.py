@@ -1,13 +1,14 @@
 """Processes that one command starts and that never outlive it.
 
 Each runs in a session of its own, so that a Ctrl-C of the terminal reaches only us and we end the others in order; each is ended
-with everything it has started. Nothing here raises in the middle of a step when a signal comes: :class:`Interrupt` only notes it,
+with everything it has started; and should we be killed without a chance to do so, the kernel ends each of them. Nothing here raises in the middle of a step when a signal comes: :class:`Interrupt` only notes it,
 and every wait asks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -22,6 +23,15 @@ from ice.errors import LocalError
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_S: Final = 0.05
 GRACE_S: Final = 5.0  # a Rallypoint drains for a second, a listener writes its file's last block
+
+
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_libc: Final = ctypes.CDLL(None)  # looked up before any fork
+
+
+def _end_with_parent() -> None:
+    """Runs in the child between fork and exec: SIGTERM when the parent is gone. One system call, no lock taken."""
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
 def heeded() -> tuple[signal.Signals, ...]:
@@ -85,6 +95,7 @@ class Child:
                     stderr=subprocess.STDOUT,
                     cwd=cwd,
                     start_new_session=True,
+                    preexec_fn=_end_with_parent,  # noqa: PLW1509  # one system call; see there
                     env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 )
             except OSError as error:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -34,10 +36,27 @@ class ChildrenTests(SynchronousTestCase):
             grandchild = int(child.lines()[0])
             child.end(grace_s=0.05)
         self.assertEqual(child.status, -signal.SIGKILL)
+        self.assert_gone(grandchild)
+
+    def assert_gone(self, pid: int) -> None:
         deadline = time.monotonic() + 10
-        while not gone(grandchild) and time.monotonic() < deadline:
+        while not gone(pid) and time.monotonic() < deadline:
             time.sleep(0.01)
-        self.assertTrue(gone(grandchild))
+        self.assertTrue(gone(pid))
+
+    def test_we_are_killed(self) -> None:
+        """Should we be killed ourselves, what we have started ends too."""
+        script = (
+            "import os, sys, pathlib; from ice.cli.processes import Child\n"
+            "print(Child('sleeper', ['sleep', '600'], output=pathlib.Path(sys.argv[1])).pid, flush=True)\n"
+            "os.kill(os.getpid(), 9)"
+        )
+        output = str(self.folder.absolute() / "out")
+        done = subprocess.run(
+            [sys.executable, "-c", script, output], stdout=subprocess.PIPE, text=True, check=False
+        )
+        self.assertEqual(done.returncode, -signal.SIGKILL)
+        self.assert_gone(int(done.stdout))
 
     def test_ended_on_failure(self) -> None:
         """An error inside the block ends the processes too."""
