@@ -133,7 +133,7 @@ def _split(text: str, default_port: int | None) -> tuple[str, str | None]:
 
 
 def _ipv6(text: str) -> str | None:
-    address, percent, zone = text.partition("%")
+    _, percent, zone = text.partition("%")
     if percent and not _ZONE.match(zone):
         return None
     try:
