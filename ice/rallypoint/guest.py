@@ -21,6 +21,7 @@ from ice.link.message import ANY_SOURCE, Code, Hello, Limits, LinkRole
 from ice.link.naming import PREFIX_SHIFT, format_u64, source_prefix
 from ice.link.outbox import Outbox
 from ice.link.session import (
+    BUSY_INTERVAL_S,
     CONTROL_BURST,
     Ended,
     ErrorReceived,
@@ -263,10 +264,12 @@ class Guest:
                 self._late = True
                 link.abort()
             return
-        spent = member is not None and member.subscriber.spent
-        if spent and member is not None:
+        busy = link.carrying
+        if member is not None and member.subscriber.spent:
             member.subscriber.refill(now)
-        if spent or link.carrying or now >= self.due or not session.outbox.open:
+            busy = True
+        # what makes a link busy brings its next PING forward, so a deadline further away is looked at again
+        if now >= self.due or (busy and self.due - now > BUSY_INTERVAL_S):
             link.pulse(now)
             self.due = session.deadline
 
