@@ -7,6 +7,7 @@ administrator reads in ``etc/ice.toml`` and ``docs/configuration.md``, and marks
 * :data:`SECRET`: the value is never shown (``ice check --print`` says ``(hidden)``).
 """
 
+import ipaddress
 import os
 from enum import Enum
 from pathlib import Path
@@ -147,3 +148,15 @@ def not_below(value: Any, info: ValidationInfo, lower: str) -> Any:
             {"value": value, "lower": lower, "floor": floor, "also": lower},
         )
     return value
+
+
+def network_text(value: str) -> str:
+    """A network (``192.0.2.0/24``, ``2001:db8::/32``) or one address, in its usual form."""
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise PydanticCustomError(
+            "network",
+            'expected a network or an address like "192.0.2.0/24", found "{shown}"',
+            {"shown": value[:40]},
+        ) from None

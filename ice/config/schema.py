@@ -14,7 +14,7 @@ Units are in the names: ``_s`` seconds, ``_ms`` milliseconds, ``_bytes``, ``_per
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from ice.config.fields import (
@@ -26,6 +26,7 @@ from ice.config.fields import (
     OptionalListenAddress,
     Section,
     Text,
+    network_text,
     not_below,
     within_bytes,
 )
@@ -87,7 +88,7 @@ class NetworkSettings(Section):
         10.0,
         ge=0.1,
         le=3600,
-        description="Without any Rallypoint for this long, change to the other way of reaching people "
+        description="How often a better Rallypoint is looked for with fail-back; and without any Rallypoint for this long, change to the other way of reaching people "
         "(multicast, where a group has one).",
     )
     back_off_min_s: Annotated[float, RESTART] = Field(
@@ -176,6 +177,11 @@ class HttpSettings(Section):
 class LimitSettings(Section):
     """What one Rallypoint will bear; each refusal says its reason and is counted."""
 
+    denied_addresses: Listed[Annotated[Text, AfterValidator(network_text)]] = Field(
+        (),
+        max_length=10_000,
+        description='Networks and addresses from which no link is taken: ["192.0.2.0/24", "2001:db8::7"].',
+    )
     links: int = Field(10_000, ge=1, le=1_000_000, description="Links at one time.")
     links_per_address: int = Field(
         4_096, ge=1, le=1_000_000, description="Links at one time from one IP address."
@@ -186,7 +192,12 @@ class LimitSettings(Section):
     handshakes: int = Field(
         512, ge=1, le=100_000, description="Connections that have not finished saying who they are."
     )
-    handshakes_per_address: int = Field(128, ge=1, le=100_000, description="The same, from one IP address.")
+    handshakes_per_address: int = Field(
+        512,
+        ge=1,
+        le=100_000,
+        description="The same, from one IP address; a whole site may come back through one.",
+    )
     handshake_s: float = Field(
         10.0, ge=0.1, le=300, description="A connection must have said who it is by then."
     )

@@ -31,7 +31,7 @@ from ice.net.addresses import format_address
 from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link
 from ice.rallypoint.access import Access, Rule
-from ice.rallypoint.admission import Admission, AdmissionLimits, Load, Phase, Refused, Ticket
+from ice.rallypoint.admission import Admission, AdmissionLimits, Load, Phase, Refused, Ticket, networks
 from ice.rallypoint.door import Arrival, OpenPort, Port, open_port
 from ice.rallypoint.guest import Guest, House
 from ice.rallypoint.parrot import Parrot
@@ -344,6 +344,7 @@ def access_of(settings: RallypointSettings) -> Access:
 def limits_of(limits: LimitSettings) -> AdmissionLimits:
     """The limits that concern newcomers."""
     return AdmissionLimits(
+        denied_networks=networks(limits.denied_addresses),
         links=limits.links,
         links_per_address=limits.links_per_address,
         links_per_identity=limits.links_per_identity,

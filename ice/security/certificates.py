@@ -433,7 +433,7 @@ def parse_revocations(data: bytes, where: str) -> tuple[x509.CertificateRevocati
         try:
             revocations = x509.load_pem_x509_crl(block)
             len(revocations)  # the entries are parsed lazily; a bad one is told here, with the file's name
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise FileTrouble(
                 f"{where}: revocation list {number} cannot be read: {_shown(str(error), 120)}"
             ) from None

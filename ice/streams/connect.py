@@ -6,7 +6,6 @@ from typing import Any
 
 from ice.config.load import Loaded
 from ice.errors import LocalError
-from ice.net.addresses import parse_address
 from ice.security.certificates import MAX_NAME, BadIdentity, Role, common_name, role_and_id
 from ice.security.contexts import ClientTls
 from ice.security.trust import Credentials, Trust
@@ -34,7 +33,7 @@ def network_of(
     settings = config.network
     return RallypointNetwork(
         reactor,
-        addresses=[parse_address(str(address)) for address in settings.rallypoints],
+        addresses=settings.rallypoints,
         dialler=TlsDialler(reactor, ClientTls(credentials, trust, settings.verify_name)),
         identity=id,
         name=common_name(credentials.certificate)[:MAX_NAME],

@@ -150,6 +150,16 @@ class Mistakes(SynchronousTestCase):
             ),
         )
 
+    def test_networks(self) -> None:
+        """A denied address is a network or an address, and is kept in its usual form."""
+        text = '[rallypoint.limits]\ndenied_addresses = ["192.0.2.7/24", "2001:DB8::7"]\n'
+        self.assertEqual(
+            loads(text, FILE).config.rallypoint.limits.denied_addresses, ("192.0.2.0/24", "2001:db8::7/128")
+        )
+        ((line, key, message),) = wrong('[rallypoint.limits]\ndenied_addresses = ["here"]\n')
+        self.assertEqual((line, key), (2, "rallypoint.limits.denied_addresses"))
+        self.assertIn('expected a network or an address like "192.0.2.0/24", found "here"', message)
+
     def test_one_port_twice(self) -> None:
         """Two listeners cannot have one address."""
         self.check(
