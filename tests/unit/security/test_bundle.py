@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ice.errors import IceError
+from ice.errors import IceError, LocalError
 from ice.security import bundle as bundles
 from ice.security.authority import Authority, trust
 from ice.security.bundle import BadBundle, Bundle, from_bytes, pack, to_bytes, unpack, write_bundle
