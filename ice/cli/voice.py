@@ -119,7 +119,7 @@ class Mouth:
         trace: Trace | None = None,
         end_copies: bool = True,
     ) -> None:
-        """``end_copies``: whether the packet that ends a burst is sent several times; a parrot would take the second for a word."""
+        """``end_copies``: whether the packet that ends a burst is sent several times; who counts what a parrot says back wants it once."""
         self.said = Said()
         #: Samples that make one packet.
         self.frame_samples = frame_samples

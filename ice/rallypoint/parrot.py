@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from ice.link.frame import MEDIA, MEDIA_HEADER, Flag, media
 
+COPIES_S = 0.1  # the end of a burst may be said more than once, 20 ms apart: it is remembered this long
 SILENCE_S = 0.5  # a burst without LAST is over after this
 MAX_BURST_S = 30.0
 MAX_BURST_BYTES = 512 * 1024  # 30 s of uncompressed 8 kHz speech
@@ -89,6 +90,8 @@ class Parrot(Generic[Talker]):
             talk = self._talks[talker] = _Talk(key, self._new_source(), now)
             self.bursts_heard += 1
         elif talk.playing_since is not None:
+            if flags & Flag.LAST and talk.said and frame[MEDIA_HEADER:] == talk.said[-1][2]:
+                return  # one more copy of the end, which senders repeat on purpose
             talk.listen(now)
             self.bursts_heard += 1
         talk.heard_at = now
@@ -112,7 +115,7 @@ class Parrot(Generic[Talker]):
                 self._begin(talk, now)
             while talk.played < len(talk.said) and _due(talk) <= now:
                 frames.append((talker, self._next(talk)))
-            if talk.played >= len(talk.said):
+            if talk.played >= len(talk.said) and now >= _due(talk):
                 self.bursts_played += 1
                 del self._talks[talker]
         return frames
@@ -140,5 +143,5 @@ def _due(talk: _Talk) -> float:
     if talk.playing_since is None:
         return talk.heard_at + SILENCE_S
     if talk.played >= len(talk.said):
-        return talk.playing_since
+        return talk.heard_at + COPIES_S
     return talk.playing_since + talk.said[talk.played][0]

@@ -51,6 +51,20 @@ class ParrotTests(SynchronousTestCase):
         self.assertEqual(self.parrot.play(end + SILENCE_S - 0.01), [])
         self.assertEqual(next(at for at, _, _ in self.play(10.0)), round(end + SILENCE_S, 6))
 
+    def test_copies_of_the_end_are_no_words(self) -> None:
+        """Senders say the end of a burst three times; it is played once, after a long burst and after a short one."""
+        for words in (1, 2, 10):
+            at = 100.0 * words
+            end = self.say(words, at=at)
+            copy = media(Flag.LAST, KEY, 1, 99, b"a%d" % (words - 1))
+            played = self.parrot.play(end)
+            for n in (1, 2):
+                self.parrot.heard("a", copy, end + n * 0.02)
+                played += self.parrot.play(end + n * 0.02)
+            played += [(who, frame) for _, who, frame in self.play(at + 5.0)]
+            self.assertEqual(len(played), words)
+        self.assertEqual(self.parrot.bursts_heard, self.parrot.bursts_played)
+
     def test_a_pause_is_played_as_a_pause(self) -> None:
         """Shorter than the silence that ends a burst."""
         self.parrot.heard("a", media(0, KEY, 1, 0, b""), 0.0)
