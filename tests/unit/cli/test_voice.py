@@ -163,6 +163,12 @@ class VoiceTests(SynchronousTestCase):
         self.playout = playout_of(self.clock, self.ear, self.sink)
         self.addCleanup(self.playout.stop)
         self.addCleanup(lambda: [trace.close() for trace in self.traces])
+        self.addCleanup(self.finish)
+
+    def finish(self) -> None:
+        """End a burst that still runs: an unfinished coroutine is closed by the garbage collector, in some other test."""
+        self.stop.ask()
+        self.run_for(0.2)
 
     def now_ns(self) -> int:
         return round(self.clock.seconds() * 1e9)
