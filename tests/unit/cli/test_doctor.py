@@ -1,10 +1,10 @@
 """The doctor: each thing that can be wrong is told with what mends it, and what is right is not complained of."""
 
+import contextlib
 import json
 import os
 import socket
 import threading
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -191,7 +191,7 @@ class Handshakes(SynchronousTestCase):
                 if server is None:
                     theirs.recv(65536)  # the whole first message: it is one write
                     theirs.sendall(b"SSH-2.0-OpenSSH\r\n")
-                    with suppress(ConnectionError):
+                    with contextlib.suppress(ConnectionError):
                         theirs.recv(65536)  # until the doctor goes
                     return
                 theirs.setblocking(True)
