@@ -19,6 +19,7 @@ from pathlib import Path
 import attrs
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from ice.security.certificates import (
     BadIdentity,
@@ -40,6 +41,8 @@ from ice.security.certificates import (
     validity_in_words,
 )
 from ice.security.refusals import Reason, Refusal
+
+MAX_KNOWN = 16_384  # certificates remembered, some 500 bytes each
 
 
 @attrs.frozen
@@ -99,6 +102,8 @@ class Trust:
     warnings: tuple[str, ...] = ()
     _revoked: frozenset[tuple[str, int]] = attrs.field(init=False, repr=False)
     _fingerprints: frozenset[str] = attrs.field(init=False, repr=False)
+    #: Holders by certificate: who comes back, and a whole site comes back at once, is not looked into again.
+    _known: dict[bytes, Peer] = attrs.field(init=False, repr=False, factory=dict, eq=False)
 
     def __attrs_post_init__(self) -> None:
         if not self.authorities:
@@ -150,11 +155,18 @@ class Trust:
 
         :raises BadIdentity: as `identity_of`.
         """
-        return Peer(
-            identity=identity_of(certificate, self.authorities),
-            serial=certificate.serial_number,
-            valid_until=certificate.not_valid_after_utc,
-        )
+        digest = certificate.fingerprint(SHA256())
+        peer = self._known.get(digest)
+        if peer is None:
+            peer = Peer(
+                identity=identity_of(certificate, self.authorities),
+                serial=certificate.serial_number,
+                valid_until=certificate.not_valid_after_utc,
+            )
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[digest] = peer
+        return peer
 
     def refuses(self, certificate: x509.Certificate, now: datetime) -> Refusal | None:
         """Why the certificate is not acceptable now, or None: issuer, identity, time, revocation, in this order."""
