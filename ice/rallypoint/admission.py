@@ -29,9 +29,9 @@ import attrs
 
 from ice.link.message import Code
 
-PACE_PER_S = 400.0  # a TLS handshake costs one to two milliseconds: at most about half of a core
-BUSY_PACE_PER_S = 50.0  # a tenth of a core, and 1,000 clients of a dead neighbour are in within 20 s
-BURST = 40  # newcomers that may begin in one turn, some 50 ms of work in the worst case
+PACE_PER_S = 1_000.0  # more than a core can do, at one to two milliseconds each
+BUSY_PACE_PER_S = 200.0  # a third of a core; 1,000 clients of a dead neighbour are in within 5 s
+BURST = 20  # newcomers that may begin in one turn of 20 ms: talkers wait for some 30 ms in the worst case
 LOAD_MEMORY_S = 2.0  # how fast the CPU figure follows: flat out for 8 s is 98 percent
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -38,6 +38,7 @@ from ice.net.fanout import fan_maker
 from ice.net.link import Link
 from ice.rallypoint.access import Access, Rights
 from ice.rallypoint.admission import Admission, Refused, Ticket
+from ice.rallypoint.agenda import Agenda
 from ice.rallypoint.parrot import Parrot
 from ice.rallypoint.registry import ANY, KeyCollision, Registry, Subscriber
 from ice.rallypoint.relay import Refusal, Relay
@@ -73,6 +74,8 @@ class House:
     throttle: Throttle = attrs.field(factory=Throttle)
     parrot: Parrot[Subscriber] | None = None
     guests: set["Guest"] = attrs.field(factory=set)
+    #: When which guest needs a pulse.
+    agenda: Agenda["Guest"] = attrs.field(factory=Agenda)
     #: The time of the last pulse: near enough for windows and rates, and free.
     now: float = 0.0
     #: Links that ended, by code; JOINs and media refused by ERROR, by code; handshakes that failed, by reason.
@@ -137,7 +140,8 @@ class Guest:
         self.peer: Peer | None = None
         self.member: Member | None = None
         #: When :meth:`pulse` has something to do at the latest.
-        self.due = ticket.arrived + house.admission.limits.handshake_s
+        self.due = float("inf")
+        house.agenda.expect(self, ticket.arrived + house.admission.limits.handshake_s)
         self._asks = self._most_asks()
         self._asked_at = ticket.arrived
         self._impatience = 0
@@ -255,23 +259,26 @@ class Guest:
             house.dropped_old += link.session.outbox.dropped_old
 
     def pulse(self, now: float) -> None:
-        """Let time pass; cheap where nothing is to do."""
-        link, member = self.link, self.member
-        session = link.session
+        """Let time pass: it is due, or has become busy."""
+        session = self.link.session
         if session is None:
-            if now >= self.due:
-                self.due = float("inf")
-                self._late = True
-                link.abort()
+            self._late = True
+            self.link.abort()
             return
-        busy = link.carrying
-        if member is not None and member.subscriber.spent:
+        self.link.pulse(now)
+        self.house.agenda.expect(self, session.deadline)
+
+    def survey(self, now: float) -> None:
+        """Look whether the link has become busy, which brings its next PING forward; once a second is often enough."""
+        member = self.member
+        if member is None:
+            return
+        busy = self.link.carrying
+        if member.subscriber.spent:
             member.subscriber.refill(now)
             busy = True
-        # what makes a link busy brings its next PING forward, so a deadline further away is looked at again
-        if now >= self.due or (busy and self.due - now > BUSY_INTERVAL_S):
-            link.pulse(now)
-            self.due = session.deadline
+        if busy and self.due - now > BUSY_INTERVAL_S:
+            self.pulse(now)
 
     def reconsider(self) -> bool:
         """Look at this guest with the rules of now (after a reload); whether it may stay."""
@@ -379,7 +386,7 @@ class Guest:
                 bytes_per_s=limits.bytes_per_s,
             ),
         )
-        self.due = session.deadline
+        house.agenda.expect(self, session.deadline)
         self._log.info(
             "{who} is here from {address} ({agent})",
             who=str(identity),

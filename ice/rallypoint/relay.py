@@ -95,7 +95,9 @@ class Relay:
         self.frames_received += 1
         self.bytes_received += size
         if subscriber.packets_left <= 0 or subscriber.bytes_left <= 0:
-            return self._over_limit(subscriber, now)
+            subscriber.refill(now)
+            if subscriber.packets_left <= 0 or subscriber.bytes_left <= 0:
+                return self._over_limit(subscriber, now)
         subscriber.packets_left -= 1
         subscriber.bytes_left -= size
         _, _, _, key, source, sequence = _unpack(frame)

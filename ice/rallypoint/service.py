@@ -2,18 +2,16 @@
 
 Everything that is decided is decided in the engines beside this file; here their answers are carried out.
 
-**The pulse.** Every 100 ms each link is looked at: rates are refilled, PINGs sent, queues let go. A link that
-needs nothing costs a comparison or two; with thousands of links one round is done in slices, so that
-packets pass in between.
+**The pulse.** Every 100 ms those links are seen to that are due (:mod:`ice.rallypoint.agenda`), and a tenth of all is surveyed: whether
+media has begun to flow there. A link that needs nothing costs a look a second.
 
 **The stop.** Ports close first, so that newcomers go elsewhere; every link is told BYE ``draining`` with the alternatives, and
 the stop is complete when all connections are gone, or when ``drain_s`` is over.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import islice
 from secrets import randbits
 from typing import Any
 
@@ -40,8 +38,9 @@ from ice.security.certificates import Identity, Role
 from ice.security.contexts import ServerTls
 from ice.security.trust import Credentials, Trust
 
-SLICE = 500  # links looked at in one turn: about a millisecond, when all of them carry media
-SLICE_PAUSE_S = 0.004
+MOST_DUE = 2_000  # links seen to in one beat, some 20 ms; more wait for the next
+BEATS_PER_SURVEY = 10  # each link is looked at once a second
+TURN_S = 0.02  # between two turns of newcomers, while any wait
 LEAST_DRAIN_S = 0.1  # a BYE needs a turn of the reactor to leave
 
 
@@ -81,8 +80,9 @@ class Rallypoint(Service):
         self._load = Load()
         self._pulse = LoopingCall(self._beat)
         self._pulse.clock = reactor
-        self._round: Iterator[Guest] = iter(())
-        self._slice: DelayedCall | None = None
+        self._round: list[Guest] = []
+        self._share = 1
+        self._turn: DelayedCall | None = None
         self._parrot_call: DelayedCall | None = None
         self._parrot_key = 0
         self._drained: Deferred[None] | None = None
@@ -213,18 +213,23 @@ class Rallypoint(Service):
                 )
         elif answer.phase is Phase.WAITING:
             self._waiting[answer] = arrival
+            if self._turn is None:
+                self._turn = self._clock.callLater(TURN_S, self._admit_waiting)
         else:
             self._begin(answer, arrival)
 
     def _begin(self, ticket: Ticket, arrival: Arrival) -> None:
         arrival.begin(Guest(self.house, ticket, arrival.port).link)
 
-    def _admit_waiting(self, now: float) -> None:
-        begin, late = self.house.admission.turns(now)
+    def _admit_waiting(self) -> None:
+        self._turn = None
+        begin, late = self.house.admission.turns(self._clock.seconds())
         for ticket in begin:
             self._begin(ticket, self._waiting.pop(ticket))
         for ticket in late:
             self._waiting.pop(ticket).drop()
+        if self._waiting:
+            self._turn = self._clock.callLater(TURN_S, self._admit_waiting)
 
     # -- the pulse --------------------------------------------------------------------------------------------------------
 
@@ -232,31 +237,34 @@ class Rallypoint(Service):
         house = self.house
         now = house.now = self._clock.seconds()
         house.admission.cpu_percent = self._load.measure(self._cpu_s(), now)
-        if self._waiting:
-            self._admit_waiting(now)
         house.registry.sweep(now)
         if house.relay.broken:
             self._end_broken()
-        if self._slice is None:
-            self._round = iter(list(house.guests))
-            self._some_guests()
+        self._see_to(now)
         if self._drained is not None:
             self._drain()
 
-    def _some_guests(self) -> None:
-        self._slice = None
-        now = self._clock.seconds()
-        count = 0
-        for guest in islice(self._round, SLICE):
-            count += 1
-            try:
-                guest.pulse(now)
-            except Exception:
-                self._log.failure("the pulse of {address} failed", address=guest.address)
-                guest.due = float("inf")
-                guest.link.abort()
-        if count == SLICE:
-            self._slice = self._clock.callLater(SLICE_PAUSE_S, self._some_guests)
+    def _see_to(self, now: float) -> None:
+        house = self.house
+        for _ in range(MOST_DUE):
+            guest = house.agenda.take(now)
+            if guest is None:
+                break
+            self._carefully(guest, guest.pulse, now)
+        if not self._round:
+            self._round = list(house.guests)
+            self._share = len(self._round) // BEATS_PER_SURVEY + 1
+        for _ in range(min(self._share, len(self._round))):
+            guest = self._round.pop()
+            self._carefully(guest, guest.survey, now)
+
+    def _carefully(self, guest: Guest, look: Callable[[float], None], now: float) -> None:
+        try:
+            look(now)
+        except Exception:
+            self._log.failure("the pulse of {address} failed", address=guest.address)
+            guest.due = float("inf")
+            guest.link.abort()
 
     def _end_broken(self) -> None:
         broken, self.house.relay.broken = self.house.relay.broken, {}
@@ -281,7 +289,7 @@ class Rallypoint(Service):
         self._drained = None
         if self._pulse.running:
             self._pulse.stop()
-        for call in (self._slice, self._parrot_call):
+        for call in (self._turn, self._parrot_call):
             if call is not None and call.active():
                 call.cancel()
         drained.callback(None)

@@ -124,7 +124,7 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual((admission.waiting, admission.delayed), (1_000 - BURST, 1_000 - BURST))
         now, order = 0.0, []
         while admission.waiting:
-            now += 0.1
+            now += 0.02
             begin, late = admission.turns(now)
             self.assertLessEqual(len(begin), BURST)
             self.assertEqual(late, [])
@@ -135,15 +135,17 @@ class PaceTests(SynchronousTestCase):
 
     def test_a_busy_cpu_delays_newcomers(self) -> None:
         """Slower, not refused."""
-        admission = Admission(AdmissionLimits(cpu_delay_percent=75, handshake_s=100.0))
+        admission = Admission(
+            AdmissionLimits(cpu_delay_percent=75, handshake_s=100.0, handshakes_per_address=400)
+        )
         admission.cpu_percent = 80.0
-        for _ in range(100):
+        for _ in range(400):
             admitted(admission)
         now, begun = 0.0, 0
-        for _ in range(10):
-            now += 0.1
+        for _ in range(50):
+            now += 0.02
             begun += len(admission.turns(now)[0])
-        self.assertApproximates(begun, BUSY_PACE_PER_S, 5)
+        self.assertApproximates(begun, BUSY_PACE_PER_S, 10)
         self.assertEqual(admission.refused, {})
 
     def test_who_comes_later_does_not_overtake(self) -> None:

@@ -170,11 +170,12 @@ class RefusalTests(Case):
         self.assertEqual([n for n, answer in enumerate(answers) if answer is not None], [10])
         self.assertIn("10 packets/s", answers[10].message if answers[10] else "")
         self.assertEqual((self.relay.dropped_limit, len(self.heard(self.bob))), (5, 10))
-        self.assertIsNone(self.relay.media(self.alice, media(0, KEY, MINE, 15, b""), 0.9))
-        self.assertIsNotNone(self.relay.media(self.alice, media(0, KEY, MINE, 15, b""), 1.0))
-        self.alice.refill(1.1)
-        self.assertIsNone(self.relay.media(self.alice, media(0, KEY, MINE, 15, b""), 1.1))
-        self.assertEqual(len(self.heard(self.bob)), 11)
+        self.assertIsNone(
+            self.relay.media(self.alice, media(0, KEY, MINE, 15, b""), 0.05), "told a moment ago"
+        )
+        answers = [self.relay.media(self.alice, media(0, KEY, MINE, n, b""), 1.05) for n in range(15, 27)]
+        self.assertEqual([n for n, answer in enumerate(answers, 15) if answer is not None], [25])
+        self.assertEqual(len(self.heard(self.bob)), 20)
         self.assertIsNone(self.relay.media(self.bob, media(0, KEY, MINE + 9, 0, b""), 0.0))
 
     def test_bytes_over_the_rate_are_dropped(self) -> None:
