@@ -18,7 +18,7 @@ driver does, whichever end it serves:
 
 **Alive.**  After ``keepalive`` seconds of silence (one second while a burst is running) a PING is sent; a link on
 which nothing at all is heard for 1.5 s after a PING is dead.  **Fresh.**  A link that carries media is pinged every
-second as well; while such a PING is unanswered for longer than ``stale_after`` the outbox is shut, because what was
+second as well (every three seconds where an opener has shown that it answers promptly); while such a PING is unanswered for longer than ``stale_after`` the outbox is shut, because what was
 written since may still lie in somebody's kernel buffer: only the far program's answer says what was really taken.
 """
 
@@ -56,6 +56,9 @@ OWN_STALL_S = (
     0.5  # who notices a death this much too late has itself been stopped, and knows nothing of the far side
 )
 BUSY_INTERVAL_S = 1.0  # between PINGs while media flows
+CALM_INTERVAL_S = 3.0  # the same, of an acceptor whose opener answers promptly: a hall of listeners is not asked every second
+PROMPT_S = 0.25  # an answer within this is prompt
+PROMPT_IN_A_ROW = 3  # so many make an opener trusted; the first late one ends the trust
 PATIENCE_S = 0.3  # the acceptor of an idle link lets the opener ask first: one PING serves both ends
 BUSY_MEMORY_S = 2.0  # a burst counts as running this long after its last packet
 STALE_AFTER_S = 0.5
@@ -147,6 +150,7 @@ class Ended:
 
 Event = HelloReceived | Opened | JoinAsked | LeaveAsked | JoinedReceived | ErrorReceived | PeerFrame | Ended
 
+_PONG_HEAD = control(FrameType.PONG, bytes(8))[:3]
 _PEER_ROLES = frozenset({LinkRole.PEER, LinkRole.LEAF})
 _PEER_FRAMES = frozenset({FrameType.RELAY, FrameType.TOPOLOGY, FrameType.INTEREST})
 
@@ -197,6 +201,7 @@ class Session:
         self._pinged_at = float("-inf")
         self._asked_at: float | None = None  # the first PING since anything was heard
         self._least_round_trip_s = float("inf")
+        self._prompt = 0  # PINGs answered promptly in a row
         self._pong_allowance = MAX_PONGS_PER_S
         self._pong_counted_at = now
         self._control_burst = float(control_burst)
@@ -231,7 +236,7 @@ class Session:
         if self._pings and not self.outbox.stale:
             due = min(due, self._pings[0][1] + self.stale_after_s)
         if self._carrying():
-            due = min(due, self._pinged_at + BUSY_INTERVAL_S)
+            due = min(due, self._pinged_at + self._busy_interval())
         return due
 
     @property
@@ -329,6 +334,14 @@ class Session:
         self._heard_at = now
         self._asked_at = None
         events: list[Event | bytes] = []
+        if (
+            len(data) == 11
+            and data[:3] == _PONG_HEAD
+            and self.state is State.OPEN
+            and not self._splitter.waiting
+        ):
+            self._pong(data[3:], now)  # a PONG alone, of which a hall of listeners sends a thousand
+            return events
         for frame in self._splitter.feed(data):
             if self.state is State.ENDED:
                 return events
@@ -359,12 +372,13 @@ class Session:
             self._media_sent_at = now
         if self._pings and not self.outbox.stale and now - self._pings[0][1] >= self.stale_after_s:
             self.outbox.stale = True
+            self._prompt = 0
         if self._asked_at is not None and (late := now - self._asked_at - DEAD_AFTER_PING_S) >= 0:
             if late <= OWN_STALL_S:
                 return [self.end(Code.IDLE, f"nothing was heard for {DEAD_AFTER_PING_S} s after a PING")]
             self._asked_at = None  # it is we who stood still, so its answer may lie unread: ask again
         silent = self._asked_at is None and now - self._heard_at >= self._interval()
-        if silent or (self._carrying() and now - self._pinged_at >= BUSY_INTERVAL_S):
+        if silent or (self._carrying() and now - self._pinged_at >= self._busy_interval()):
             self._ping(now)
         return []
 
@@ -373,10 +387,14 @@ class Session:
     def _carrying(self) -> bool:
         return self.carried or self._media_sent_at > self._pinged_at
 
+    def _busy_interval(self) -> float:
+        trusted = self._prompt >= PROMPT_IN_A_ROW and not self.opener
+        return CALM_INTERVAL_S if trusted else BUSY_INTERVAL_S
+
     def _interval(self) -> float:
         latest = max(self._media_heard_at, self._media_sent_at)
         if self.carried or self._heard_at - latest < BUSY_MEMORY_S:
-            return min(BUSY_INTERVAL_S, self._keepalive_s)
+            return min(self._busy_interval(), self._keepalive_s)
         return self._keepalive_s if self.opener else self._keepalive_s + PATIENCE_S
 
     def _send(self, kind: FrameType, body: bytes) -> None:
@@ -400,6 +418,7 @@ class Session:
             if asked == number:
                 self.round_trip_s = now - asked_at
                 self._least_round_trip_s = min(self._least_round_trip_s, self.round_trip_s)
+                self._prompt = self._prompt + 1 if self.round_trip_s <= PROMPT_S else 0
         if self.outbox.stale and (not self._pings or now - self._pings[0][1] < self.stale_after_s):
             self.outbox.stale = False
 

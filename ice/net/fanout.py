@@ -23,6 +23,7 @@ from ice.link.fan import FanMaker, PythonFan, Recipient
 #: Set to ``python`` to do without the compiled half although it was built, e.g. to compare.
 SWITCH = "ICE_FANOUT"
 ROOM = 65_536  # plaintext of one link taken in one turn; a record may need 16,384 of it
+RECORD = 16_384  # plaintext of one TLS record (RFC 8446 §5.1): more is not written at once, and never half of something
 WANT_READ = 2  # SSL_ERROR_WANT_READ
 NOTHING = 0  # no error: the room was full, and there may be more
 
@@ -44,6 +45,10 @@ class Compiled:
         """The address of the TLS object inside ``connection``, which must be kept alive as long as it is used."""
         foreign = import_module("cryptography.hazmat.bindings._rust")._openssl.ffi
         return self.ffi.cast("void *", int(foreign.cast("uintptr_t", connection._ssl)))
+
+    def write(self, ssl: Any, data: bytes) -> bool:
+        """Whether OpenSSL took all of ``data``, at most :data:`RECORD` bytes, at once; else offer it again by the ordinary way, which knows why not."""
+        return bool(self.lib.ice_write(self.ssl_write, self.clear_errors, ssl, data, len(data)))
 
     def drain(self, ssl: Any) -> tuple[bytes, int]:
         """All that can be read now, at most :data:`ROOM` bytes, and SSL_get_error of the last read (0: there may be more)."""
@@ -181,6 +186,9 @@ class CompiledFan:
 
     def send(self, frame: bytes, sender: Recipient) -> None:
         """Hand ``frame`` to everyone but ``sender``."""
+        if len(frame) > RECORD:
+            PythonFan(self.recipients, self._late.failed).send(frame, sender)
+            return
         lane = getattr(sender, "lane", None)
         late = self._fan(
             self._write,

@@ -20,6 +20,7 @@ ffibuilder.cdef(
 
     int ice_fan(void *write, void *clear, ice_lane **lanes, int count, ice_lane *sender,
                 const char *frame, int size, int *behind);
+    int ice_write(void *write, void *clear, void *ssl, const char *data, int size);
     int ice_drain(void *read, void *get_error, void *clear, void *ssl, char *buffer, int room, int *why);
     """
 )
@@ -62,6 +63,15 @@ ffibuilder.set_source(
             behind[late++] = at;
         }
         return late;
+    }
+
+    /* All or nothing: whether OpenSSL took everything at once. */
+    static int ice_write(void *write, void *clear, void *ssl, const char *data, int size)
+    {
+        if (((write_function)write)(ssl, data, size) == size)
+            return 1;
+        ((clear_function)clear)();
+        return 0;
     }
 
     /* Read records until the socket is empty or less than a whole record has room. `why` is SSL_get_error of the

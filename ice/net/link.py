@@ -91,11 +91,14 @@ class Link(TwistedProtocol):
         """Bytes of those frames, headers included."""
         return self._sent_bytes + (0 if self.lane is None else self.lane.bytes)
 
-    @property
-    def carrying(self) -> bool:
-        """Whether media was sent since the last pulse."""
+    def note_carried(self) -> bool:
+        """Whether media was sent since the last pulse; the session knows afterwards."""
         session, lane = self.session, self.lane
-        return session is not None and (session.carried or (lane is not None and lane.carried))
+        if session is None:
+            return False
+        if lane is not None and lane.take_carried():
+            session.carried = True
+        return session.carried
 
     def refuse(self, code: Code, reason: str) -> None:
         """Turn the far side away before there is a session: BYE, then close."""
@@ -128,8 +131,7 @@ class Link(TwistedProtocol):
         session = self.session
         if session is None or self._ended is not None:
             return
-        if self.lane is not None and self.lane.take_carried():
-            session.carried = True
+        self.note_carried()
         for event in session.tick(now):
             self._happened(event)
         self._drain(now)

@@ -32,14 +32,12 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
-from ice.net.fanout import NOTHING, WANT_READ, Compiled, Lane, compiled
+from ice.net.fanout import NOTHING, RECORD, WANT_READ, Compiled, Lane, compiled
 
 #: Reads of one link in one turn of the reactor: a talker sends one record per 20 ms, so more than this is a backlog,
 #: and the other links have a right to their turn.
 READS_PER_TURN = 16
-READ_BYTES = (
-    16_384  # the plaintext of one TLS record (RFC 8446 §5.1): never more is decrypted than is handed out
-)
+RECORD = 16_384  # the plaintext of one TLS record (RFC 8446 §5.1): never more is decrypted than is handed out
 BACKLOG = 4_096  # a mesh of clients comes back all at once; the kernel cuts it to net.core.somaxconn
 
 #: Set to ``twisted`` to carry links over Twisted's own TLS instead, e.g. to compare.
@@ -96,6 +94,8 @@ class _OwnedSocket:
         if self._shaking or self.dataBuffer or self._tempDataLen or self.disconnecting or not self.connected:
             if not self.disconnecting:
                 FileDescriptor.write(self, data)  # type: ignore[arg-type]
+            return
+        if self._compiled is not None and len(data) <= RECORD and self._compiled.write(self._ssl, data):
             return
         try:
             sent = self._tls.send(data)
@@ -178,7 +178,7 @@ class _OwnedSocket:
         pieces: list[bytes] = []
         end: Any = None
         try:
-            pieces.extend(receive(READ_BYTES) for _ in range(READS_PER_TURN))
+            pieces.extend(receive(RECORD) for _ in range(READS_PER_TURN))
         except SSL.WantReadError:
             pass
         except SSL.WantWriteError:
@@ -250,7 +250,7 @@ class _OwnedSocket:
     def _linger(self) -> Any:
         for _ in range(READS_PER_TURN):
             try:
-                if not self.socket.recv(READ_BYTES):
+                if not self.socket.recv(RECORD):
                     return main.CONNECTION_DONE
             except BlockingIOError:
                 return None

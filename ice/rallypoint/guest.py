@@ -21,7 +21,6 @@ from ice.link.message import ANY_SOURCE, Code, Hello, Limits, LinkRole
 from ice.link.naming import PREFIX_SHIFT, format_u64, source_prefix
 from ice.link.outbox import Outbox
 from ice.link.session import (
-    BUSY_INTERVAL_S,
     CONTROL_BURST,
     Ended,
     ErrorReceived,
@@ -273,12 +272,13 @@ class Guest:
         member = self.member
         if member is None:
             return
-        busy = self.link.carrying
+        busy = self.link.note_carried()
         if member.subscriber.spent:
             member.subscriber.refill(now)
             busy = True
-        if busy and self.due - now > BUSY_INTERVAL_S:
-            self.pulse(now)
+        session = self.link.session
+        if busy and session is not None and session.deadline < self.due:
+            self.house.agenda.expect(self, session.deadline)
 
     def reconsider(self) -> bool:
         """Look at this guest with the rules of now (after a reload); whether it may stay."""

@@ -443,20 +443,52 @@ class AliveTests(SynchronousTestCase):
 class FreshTests(SynchronousTestCase):
     """A listener that does not take what is sent hears no old audio afterwards."""
 
-    def test_carrying_link_is_pinged_every_second(self) -> None:
-        """Media towards a listener is accompanied by PINGs."""
-        pair = Pair().open()
-        pings = 0
-        for _ in range(100):
+    def carried(self, pair: Pair, seconds: float, *, delay_s: float = 0.0) -> int:
+        """Media flows down for some time; how many PINGs went with it. Answers take ``delay_s``."""
+        pings, answers = 0, []
+        for _ in range(round(seconds / 0.1)):
             pair.now += 0.1
             pair.acceptor.carried = True
             pair.opener.receive(FRAME, pair.now)
             pair.acceptor.tick(pair.now)
             data = pair.acceptor.take()
             pings += data.count(b"\x00\x08\x06")
-            pair.opener.receive(data, pair.now)
-            pair.up()
-        self.assertIn(pings, (9, 10, 11))
+            if data:
+                pair.opener.receive(data, pair.now)
+                answers.append((pair.now + delay_s, pair.opener.take()))
+            while answers and answers[0][0] <= pair.now:
+                pair.acceptor.receive(answers.pop(0)[1], pair.now)
+        return pings
+
+    def test_carrying_link_is_pinged_every_second(self) -> None:
+        """Media towards a listener is accompanied by PINGs: every second, and every three once it has shown to be prompt."""
+        pair = Pair().open()
+        self.assertIn(self.carried(pair, 3.0), (3, 4))
+        self.assertIn(self.carried(pair, 30.0), (9, 10, 11))
+
+    def test_who_answers_late_is_asked_every_second(self) -> None:
+        """Trust is for prompt answers, and the first late one ends it."""
+        pair = Pair().open()
+        self.assertIn(self.carried(pair, 10.0, delay_s=0.35), (9, 10, 11))
+        pair = Pair().open()
+        self.carried(pair, 10.0)
+        self.carried(pair, 4.0, delay_s=0.35)
+        self.assertGreaterEqual(self.carried(pair, 3.0), 2)
+
+    def test_a_talker_is_never_that_patient(self) -> None:
+        """Who opened the link asks every second while it talks, so that a frozen Rallypoint is noticed in time."""
+        pair = Pair().open()
+        pings = 0
+        for _ in range(300):
+            pair.now += 0.1
+            pair.opener.carried = True
+            pair.opener.tick(pair.now)
+            data = pair.opener.take()
+            pings += data.count(b"\x00\x08\x06")
+            pair.acceptor.receive(data + FRAME, pair.now)
+            pair.acceptor.tick(pair.now)
+            pair.down()
+        self.assertIn(pings, (28, 29, 30, 31))
 
     def test_unanswered_ping_shuts_the_outbox(self) -> None:
         """Half a second without an answer, and new media waits; the answer opens it again."""

@@ -53,7 +53,8 @@ class Far:
         self.ordinary += 1
         if self.outbox.open:
             try:
-                self.near.send(data)
+                while data:
+                    data = data[self.near.send(data) :]
                 return
             except SSL.WantWriteError:
                 self.outbox.blocked = True
@@ -149,6 +150,15 @@ class PythonFanTests(SynchronousTestCase):
             deaf.near.send(waiting)
             late += deaf.heard()
         self.assertEqual(early + late, heard)
+
+    def test_more_than_a_record(self) -> None:
+        """A frame that needs several TLS records arrives whole, once."""
+        one = self.far()
+        one.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        fan = self.fan(one)
+        fan.send(frame(1, 60_000), Plain())
+        fan.send(frame(2), Plain())
+        self.assertEqual(one.heard(), frame(1, 60_000) + frame(2))
 
     def test_one_who_raises(self) -> None:
         """A recipient that raises is told of, and the others get their packet."""
