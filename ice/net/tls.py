@@ -37,7 +37,6 @@ from ice.net.fanout import NOTHING, RECORD, WANT_READ, Compiled, Lane, compiled
 #: Reads of one link in one turn of the reactor: a talker sends one record per 20 ms, so more than this is a backlog,
 #: and the other links have a right to their turn.
 READS_PER_TURN = 16
-RECORD = 16_384  # the plaintext of one TLS record (RFC 8446 §5.1): never more is decrypted than is handed out
 BACKLOG = 4_096  # a mesh of clients comes back all at once; the kernel cuts it to net.core.somaxconn
 
 #: Set to ``twisted`` to carry links over Twisted's own TLS instead, e.g. to compare.
