@@ -40,7 +40,8 @@ class Outbox:
     )
 
     def __init__(self, *, max_frames: int = MAX_FRAMES, max_age_s: float = MAX_AGE_S) -> None:
-        self._frames: deque[tuple[float, bytes]] = deque()
+        #: Made when the first frame waits: most links never need it, and an empty deque is 600 bytes.
+        self._frames: deque[tuple[float, bytes]] | None = None
         self._max_frames = max_frames
         self._max_age_s = max_age_s
         self._blocked = False
@@ -53,7 +54,7 @@ class Outbox:
         self.dropped_old = 0  #: frames dropped because they had waited too long
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._frames) if self._frames else 0
 
     @property
     def blocked(self) -> bool:
@@ -95,15 +96,16 @@ class Outbox:
     def push(self, frame: bytes, now: float) -> None:
         """Let ``frame`` (a whole MEDIA frame) wait; something older may be dropped for it."""
         self.queued += 1
+        if self._frames is None:
+            self._frames = deque()
         if len(self._frames) >= self._max_frames:
-            self._drop_one()
+            self._drop_one(self._frames)
         self._frames.append((now, frame))
         if self.open:
             self._judge()
 
-    def _drop_one(self) -> None:
+    def _drop_one(self, frames: deque[tuple[float, bytes]]) -> None:
         self.dropped_full += 1
-        frames = self._frames
         for index, (_, frame) in enumerate(frames):
             if not frame[_FLAGS_AT] & Flag.URGENT:
                 del frames[index]
@@ -127,7 +129,7 @@ class Outbox:
 
     def forget(self) -> int:
         """Throw away everything that waits; how much it was."""
-        count = len(self._frames)
-        self._frames.clear()
+        count = len(self)
+        self._frames = None
         self._judge()
         return count

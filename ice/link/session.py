@@ -22,7 +22,6 @@ second as well (every three seconds where an opener has shown that it answers pr
 written since may still lie in somebody's kernel buffer: only the far program's answer says what was really taken.
 """
 
-from collections import deque
 from enum import Enum
 from secrets import token_hex
 
@@ -158,6 +157,37 @@ _PEER_FRAMES = frozenset({FrameType.RELAY, FrameType.TOPOLOGY, FrameType.INTERES
 class Session:
     """One end of a link.  See the module's docstring for its use."""
 
+    __slots__ = (
+        "_asked_at",
+        "_blocked_bytes",
+        "_control_allowance",
+        "_control_burst",
+        "_control_counted_at",
+        "_expected_id",
+        "_handshake_until",
+        "_heard_at",
+        "_keepalive_s",
+        "_least_round_trip_s",
+        "_media_heard_at",
+        "_media_sent_at",
+        "_next_txn",
+        "_out",
+        "_ping_number",
+        "_pinged_at",
+        "_pings",
+        "_pong_allowance",
+        "_pong_counted_at",
+        "_prompt",
+        "_splitter",
+        "carried",
+        "opener",
+        "outbox",
+        "pings_ignored",
+        "role",
+        "round_trip_s",
+        "state",
+    )
+
     def __init__(
         self,
         *,
@@ -196,7 +226,7 @@ class Session:
         self._media_heard_at = float("-inf")
         self._media_sent_at = float("-inf")
         self._handshake_until = now + handshake_s
-        self._pings: deque[tuple[int, float]] = deque()
+        self._pings: list[tuple[int, float]] = []
         self._ping_number = 0
         self._pinged_at = float("-inf")
         self._asked_at: float | None = None  # the first PING since anything was heard
@@ -414,7 +444,7 @@ class Session:
     def _pong(self, body: bytes, now: float) -> None:
         number = int.from_bytes(body, "big")
         while self._pings and self._pings[0][0] <= number <= self._ping_number:
-            asked, asked_at = self._pings.popleft()
+            asked, asked_at = self._pings.pop(0)
             if asked == number:
                 self.round_trip_s = now - asked_at
                 self._least_round_trip_s = min(self._least_round_trip_s, self.round_trip_s)

@@ -53,12 +53,14 @@ class Link(TwistedProtocol):
     """One link, of either end."""
 
     transport: Any
-    #: The session; there is none before the TLS handshake is over.
-    session: Session | None = None
-    #: Beside us, C may write media on this link (:mod:`ice.net.fanout`), where the transport has a lane.
-    lane: Lane | None = None
 
     def __init__(self, owner: Owner, clock: Clock) -> None:
+        # All attributes are set here, transport included: thousands of links then share the keys of their dictionaries.
+        self.transport = None
+        #: The session; there is none before the TLS handshake is over.
+        self.session: Session | None = None
+        #: Beside us, C may write media on this link (:mod:`ice.net.fanout`), where the transport has a lane.
+        self.lane: Lane | None = None
         self._owner = owner
         self._clock = clock
         self._ended: Ended | None = None

@@ -72,15 +72,28 @@ class _OwnedSocket:
     #: Anything that the kernel does not take at once pauses the producer.
     bufferSize = 0
 
-    #: For whoever writes beside us in C; None where that is not built.
-    lane: Lane | None = None
+    # Slots beside the base classes' dictionary: with these names in it, that of each link would double in size.
+    __slots__ = (
+        "_compiled",
+        "_read_wants_write",
+        "_shaking",
+        "_ssl",
+        "_tls",
+        "_write_wants_read",
+        "doRead",
+        "lane",
+    )
 
     _tls: SSL.Connection
-    _shaking = True
-    _compiled: Compiled | None = None
-    _ssl: Any = None
-    _read_wants_write = False
-    _write_wants_read = False
+
+    def _prepare(self) -> None:
+        #: For whoever writes beside us in C; None where that is not built.
+        self.lane: Lane | None = None
+        self._compiled: Compiled | None = None
+        self._ssl: Any = None
+        self._shaking = True
+        self._read_wants_write = False
+        self._write_wants_read = False
 
     def _own(self, connection: SSL.Connection) -> None:
         self._tls = connection
@@ -263,6 +276,7 @@ class _Accepted(_OwnedSocket, tcp.Server):  # type: ignore[misc]
     """The accepting end.  Its TLS is made when the first byte comes: who says nothing costs a socket and no more."""
 
     def __init__(self, sock: sockets.socket, *rest: Any) -> None:
+        self._prepare()
         self.doRead = self._begin
         super().__init__(sock, *rest)
 
@@ -286,6 +300,7 @@ class _Opened(_OwnedSocket, tcp.Client):  # type: ignore[misc]
     """The opening end."""
 
     def __init__(self, tls_of: Connect, *rest: Any) -> None:
+        self._prepare()
         self._tls_of = tls_of
         super().__init__(*rest)  # type: ignore[no-untyped-call]
 

@@ -101,7 +101,7 @@ class Member:
     """A guest that has said who it is."""
 
     peer: Peer
-    hello: Hello
+    agent: str
     rights: Rights
     subscriber: Subscriber
     since: float
@@ -373,7 +373,7 @@ class Guest:
             satellite=identity.role is Role.SATELLITE,
         )
         self._allow(subscriber)
-        self.member = Member(peer, hello, self._rights(peer), subscriber, house.clock.seconds())
+        self.member = Member(peer, hello.agent, self._rights(peer), subscriber, house.clock.seconds())
         session.welcome(
             id=str(house.identity.id),
             name=house.name,

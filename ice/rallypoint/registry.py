@@ -10,7 +10,7 @@ named by the far side, so their number is bounded where it can do no harm to oth
 that nobody asked for an hour are forgotten by :meth:`Registry.sweep`, a little at each call.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Set
 
 from ice.errors import RemoteError
 from ice.link.fan import Fan, Recipient
@@ -24,6 +24,8 @@ MAX_WINDOWS = 1_024
 MAX_SATELLITE_WINDOWS = 65_536
 SWEEP_EVERY_S = 60.0  # a window lives for an hour; a minute more or less is nothing
 SWEEP_AT_ONCE = 256  # windows looked at in one turn: some 50 µs
+
+NOTHING_TOLD: Set[tuple[Code, int]] = frozenset()  # of nearly every link
 
 UNDECLARED = -1  # a source is a u64, so this is none
 ANY = -2
@@ -89,7 +91,7 @@ class Subscriber:
         self.dropped = 0
         self.gone = False
         #: Errors answered already, by code and stream key.
-        self.told: set[tuple[Code, int]] = set()
+        self.told: Set[tuple[Code, int]] = NOTHING_TOLD
         self.limit_told_at = float("-inf")
         self.packets_per_s = self.bytes_per_s = 1
         self.packets_burst = self.bytes_burst = 0
@@ -251,7 +253,8 @@ class Registry:
         if membership.listen != listen:
             membership.listen = listen
             stream.fan = None
-        subscriber.told = {told for told in subscriber.told if told[1] != key}
+        if subscriber.told:
+            subscriber.told = {told for told in subscriber.told if told[1] != key}
         return membership
 
     def leave(self, subscriber: Subscriber, key: int) -> bool:

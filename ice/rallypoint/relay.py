@@ -181,7 +181,7 @@ class Relay:
         told = subscriber.told
         if (code, key) in told or len(told) >= MAX_TOLD:
             return None
-        told.add((code, key))
+        subscriber.told = told | {(code, key)}
         return Refusal(code, message)
 
     def _failed(self, recipient: Recipient, error: Exception) -> None:

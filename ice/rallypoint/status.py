@@ -172,7 +172,7 @@ def _link(guest: Guest, member: Member, now: float) -> dict[str, Any]:
         "role": str(member.peer.identity.role),
         "id": str(member.peer.identity.id),
         "address": guest.address,
-        "agent": member.hello.agent,
+        "agent": member.agent,
         "age_s": round(now - member.since, 1),
         "rtt_ms": None if round_trip is None else round(round_trip * 1_000, 1),
         "certificate_expires": member.peer.valid_until.isoformat(),
