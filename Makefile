@@ -10,10 +10,10 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit system run prepare clean
+.PHONY: help demo test lint unit system run bench bench-quick prepare clean
 
 help: ## what there is to type
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 demo: $(READY) ## two people talk through a Rallypoint on this machine, with real speech
 	@$(BIN)/ice demo
@@ -33,6 +33,12 @@ system: $(READY) ## the system tests alone (real processes and sockets)
 run: $(READY) ## a Rallypoint in the foreground with etc/ice.toml (Ctrl-C ends it)
 	@$(BIN)/twistd -n --pidfile= ice-rallypoint || { status=$$?; \
 	    [ -e etc/pki/rallypoint.pem ] || echo "in this checkout you type:  $(BIN)/ice pki init" >&2; exit $$status; }
+
+bench: $(READY) ## ice beside a bare C relay and what is installed of NATS, Mosquitto, Mumble (an hour)
+	@$(BIN)/python bench/run.py
+
+bench-quick: $(READY) ## the same for a look, in two minutes
+	@$(BIN)/python bench/run.py --quick
 
 prepare: $(READY) ## the virtual environment and libopus, and nothing else
 

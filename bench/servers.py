@@ -6,7 +6,6 @@ are wide open, logging is off, and whatever a server can do for latency is switc
 
 import contextlib
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -19,12 +18,11 @@ from pathlib import Path
 
 import attrs
 
-from bench import native
+from bench import compiling
 from ice.testing.site import Site, free_ports
 
 START_S = 30.0  # Python imports on a busy machine
 STOP_S = 5.0
-FILES = 20_000  # descriptors that a server may hold
 
 
 class DidNotStart(Exception):
@@ -102,7 +100,7 @@ def find(program: str) -> str | None:
 def _product(environment: Mapping[str, str]) -> Callable[[Place, Path, int], Launch]:
     def launch(place: Place, folder: Path, port: int) -> Launch:
         member = place.site.rallypoint
-        command = [sys.executable, str(native.BENCH / "rallypoint.py"), "--port", str(port)]
+        command = [sys.executable, str(compiling.BENCH / "rallypoint.py"), "--port", str(port)]
         command += ["--ca", str(place.authority), "--cert", str(member.certificate), "--key", str(member.key)]
         return Launch([*command, "--state", str(folder)], {"ICE_FANOUT": "", "ICE_TLS": "", **environment})
 
@@ -111,7 +109,7 @@ def _product(environment: Mapping[str, str]) -> Callable[[Place, Path, int], Lau
 
 def _floor(place: Place, folder: Path, port: int) -> Launch:
     member = place.site.rallypoint
-    program = native.build("floor", place.floor_flags)
+    program = compiling.build("floor", place.floor_flags)
     command = [str(program), "--port", str(port), "--ca", str(place.authority)]
     return Launch([*command, "--cert", str(member.certificate), "--key", str(member.key)])
 
@@ -256,13 +254,19 @@ def started(server: Server, place: Place, name: str) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def _process(launch: Launch, port: int, log: Path, cpu: int) -> Iterator[Running]:
-    def prepare() -> None:
-        os.sched_setaffinity(0, {cpu})
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard), hard))
+def pinned(cpu: int) -> Iterator[None]:
+    """What is started meanwhile runs on this core, with all its threads."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
-    with log.open("wb") as output:
+
+@contextlib.contextmanager
+def _process(launch: Launch, port: int, log: Path, cpu: int) -> Iterator[Running]:
+    with log.open("wb") as output, pinned(cpu):
         process = subprocess.Popen(
             launch.command,
             stdin=subprocess.DEVNULL,
@@ -272,7 +276,6 @@ def _process(launch: Launch, port: int, log: Path, cpu: int) -> Iterator[Running
             cwd=log.parent,
             user=launch.user,
             extra_groups=[] if launch.user else None,
-            preexec_fn=prepare,
             start_new_session=True,  # Ctrl-C is ours: we end it, after its figures are read
         )
     try:
