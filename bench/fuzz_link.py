@@ -13,9 +13,10 @@ from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate
 
+from ice.link.event import Ended, HelloReceived
 from ice.link.frame import FrameType, control, media
 from ice.link.message import ErrorMessage, Hello, Join, Joined, Leave, Welcome, encode
-from ice.link.session import Ended, HelloReceived, Session, State
+from ice.link.session import Session, State
 
 ID, RP = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 SEEDS = [

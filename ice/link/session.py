@@ -25,9 +25,19 @@ written since may still lie in somebody's kernel buffer: only the far program's 
 from enum import Enum
 from secrets import token_hex
 
-import attrs
 from msgspec import UNSET
 
+from ice.link.event import (
+    Ended,
+    ErrorReceived,
+    Event,
+    HelloReceived,
+    JoinAsked,
+    JoinedReceived,
+    LeaveAsked,
+    Opened,
+    PeerFrame,
+)
 from ice.link.frame import MAX_CONTROL, MAX_HELLO, MAX_MEDIA_PAYLOAD, FrameSplitter, FrameType, control
 from ice.link.message import (
     ANY_SOURCE,
@@ -77,77 +87,6 @@ class State(Enum):
     OPEN = "open"
     ENDED = "ended"
 
-
-@attrs.frozen
-class HelloReceived:
-    """The opener has introduced itself; answer with :meth:`Session.welcome` or :meth:`Session.end`."""
-
-    hello: Hello
-
-
-@attrs.frozen
-class Opened:
-    """The Rallypoint let us in."""
-
-    welcome: Welcome
-
-
-@attrs.frozen
-class JoinAsked:
-    """The opener wants a stream.  ``source`` is the integer, ``"any"``, or None where none was declared."""
-
-    txn: int
-    stream: str
-    key: int
-    listen: bool
-    talk: bool
-    source: int | str | None
-
-
-@attrs.frozen
-class LeaveAsked:
-    """The opener is done with a stream."""
-
-    stream: str
-    key: int
-
-
-@attrs.frozen
-class JoinedReceived:
-    """We are joined; ``key`` is the stream's."""
-
-    txn: int
-    stream: str
-    key: int
-
-
-@attrs.frozen
-class ErrorReceived:
-    """The far side could not do something; the link lives on."""
-
-    error: ErrorMessage
-
-
-@attrs.frozen
-class PeerFrame:
-    """RELAY, TOPOLOGY or INTEREST on a link between Rallypoints: the whole frame, as it came."""
-
-    kind: FrameType
-    frame: bytes
-
-
-@attrs.frozen
-class Ended:
-    """The link is over: ``ours`` says whether we ended it.  ``code`` is for counters, ``reason`` for people."""
-
-    code: str
-    reason: str
-    ours: bool
-    retry_after_s: float | None = None
-    alternatives: tuple[str, ...] = ()
-
-
-Event = HelloReceived | Opened | JoinAsked | LeaveAsked | JoinedReceived | ErrorReceived | PeerFrame | Ended
 
 _PONG_HEAD = control(FrameType.PONG, bytes(8))[:3]
 _PEER_ROLES = frozenset({LinkRole.PEER, LinkRole.LEAF})

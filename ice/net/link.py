@@ -18,8 +18,9 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ice.link.event import Ended, Event
 from ice.link.message import Code
-from ice.link.session import Ended, Event, Session
+from ice.link.session import Session
 from ice.net.clock import Clock, DelayedCall
 from ice.net.fanout import Lane
 
@@ -39,7 +40,7 @@ class Owner(Protocol):
         """One whole MEDIA frame came."""
 
     def event(self, link: "Link", event: Event) -> None:
-        """Something else came; never :class:`~ice.link.session.Ended`."""
+        """Something else came; never :class:`~ice.link.event.Ended`."""
 
     def ended(self, link: "Link", ended: Ended) -> None:
         """The link is over: a BYE, a broken rule, silence, or the connection itself.  Called once, the last call."""

@@ -16,21 +16,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ice.config.schema import RallypointSettings
+from ice.link.event import Ended, ErrorReceived, Event, HelloReceived, JoinAsked, LeaveAsked
 from ice.link.frame import MEDIA_HEADER
 from ice.link.message import ANY_SOURCE, Code, Hello, Limits, LinkRole
 from ice.link.naming import PREFIX_SHIFT, format_u64, source_prefix
 from ice.link.outbox import Outbox
-from ice.link.session import (
-    CONTROL_BURST,
-    Ended,
-    ErrorReceived,
-    Event,
-    HelloReceived,
-    JoinAsked,
-    LeaveAsked,
-    Session,
-    State,
-)
+from ice.link.session import CONTROL_BURST, Session, State
 from ice.net.addresses import format_address
 from ice.net.clock import Clock
 from ice.net.fanout import fan_maker

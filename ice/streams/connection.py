@@ -5,7 +5,7 @@
     DIALLING --TCP--> HANDSHAKE --TLS--> GREETING --WELCOME--> OPEN --> OVER
                  (all of it within ``timeout_s``)
 
-A connection ends once, with an :class:`~ice.link.session.Ended` whose reason is a sentence that names the address.  It is
+A connection ends once, with an :class:`~ice.link.event.Ended` whose reason is a sentence that names the address.  It is
 *closed* when nothing of it is left in the reactor, which is later: a BYE wants to be read.
 """
 
@@ -21,9 +21,10 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from ice.errors import LocalError, RemoteError
+from ice.link.event import Ended, Event, Opened
 from ice.link.frame import MAX_BODY, MEDIA_OVERHEAD
 from ice.link.message import Code, Hello, Welcome
-from ice.link.session import Ended, Event, Opened, Session
+from ice.link.session import Session
 from ice.net.addresses import Address
 from ice.net.clock import Clock
 from ice.net.link import Link

@@ -9,8 +9,9 @@ from random import Random
 
 import attrs
 
+from ice.link.event import JoinedReceived
 from ice.link.message import ANY_SOURCE, Code, ErrorMessage
-from ice.link.session import JoinedReceived, Session
+from ice.link.session import Session
 from ice.streams.stream import RallypointStream
 from ice.streams.words import plain
 

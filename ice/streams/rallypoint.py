@@ -33,10 +33,10 @@ from twisted.logger import Logger
 
 from ice import __version__
 from ice.errors import LocalError
+from ice.link.event import Ended, ErrorReceived, Event, JoinedReceived
 from ice.link.frame import MEDIA, Flag
 from ice.link.message import VERSION, Code, Hello, LinkRole, Welcome
 from ice.link.naming import checked_stream_id
-from ice.link.session import Ended, ErrorReceived, Event, JoinedReceived
 from ice.net.addresses import Address
 from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link

@@ -29,9 +29,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from ice.errors import RemoteError
+from ice.link.event import Ended, Event, HelloReceived, JoinAsked, LeaveAsked
 from ice.link.frame import MEDIA, FrameSplitter, FrameType
 from ice.link.message import VERSION, Code, Hello, Limits, LinkRole
-from ice.link.session import Ended, Event, HelloReceived, JoinAsked, LeaveAsked, Session
+from ice.link.session import Session
 from ice.net.addresses import Address, parse_address
 from ice.net.link import ALPN
 from ice.streams.dialling import tcp_failure

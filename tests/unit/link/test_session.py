@@ -7,14 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ice.link.frame import FrameType, control, media
-from ice.link.message import Code, Hello, Limits, encode
-from ice.link.naming import format_u64, stream_key
-from ice.link.session import (
-    DEAD_AFTER_PING_S,
-    MAX_CONTROL_BLOCKED,
-    MAX_PINGS_OUT,
-    STALE_AFTER_S,
+from ice.link.event import (
     Ended,
     ErrorReceived,
     Event,
@@ -24,6 +17,15 @@ from ice.link.session import (
     LeaveAsked,
     Opened,
     PeerFrame,
+)
+from ice.link.frame import FrameType, control, media
+from ice.link.message import Code, Hello, Limits, encode
+from ice.link.naming import format_u64, stream_key
+from ice.link.session import (
+    DEAD_AFTER_PING_S,
+    MAX_CONTROL_BLOCKED,
+    MAX_PINGS_OUT,
+    STALE_AFTER_S,
     Session,
     State,
 )

@@ -8,9 +8,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.link.event import Ended, Event, HelloReceived
 from ice.link.frame import FrameType, control, media
 from ice.link.message import Code, Hello, encode
-from ice.link.session import Ended, Event, HelloReceived, Session
+from ice.link.session import Session
 from ice.net.link import ALPN, CLOSE_S, Link
 
 HELLO = control(FrameType.HELLO, encode(Hello(version=1, role="client", id="u")))

@@ -11,10 +11,11 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from ice.config.schema import AccessRule, LimitSettings, RallypointSettings
+from ice.link.event import Ended, ErrorReceived, Event, JoinedReceived, Opened
 from ice.link.frame import MEDIA, media
 from ice.link.message import Hello
 from ice.link.naming import new_source, stream_key
-from ice.link.session import Ended, ErrorReceived, Event, JoinedReceived, Opened, Session
+from ice.link.session import Session
 from ice.net.link import ALPN
 from ice.rallypoint.door import Arrival
 from ice.rallypoint.service import Rallypoint

@@ -9,10 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ice.config.schema import AccessRule
 from ice.errors import IceError
+from ice.link.event import JoinedReceived, Opened
 from ice.link.frame import Flag, FrameType, control, media
 from ice.link.message import Code
 from ice.link.naming import new_source, stream_key
-from ice.link.session import JoinedReceived, Opened
 from ice.net.addresses import Address
 from ice.rallypoint import service
 from ice.rallypoint.service import PortTaken

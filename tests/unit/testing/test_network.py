@@ -3,8 +3,9 @@
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.link.event import HelloReceived, JoinAsked, JoinedReceived, Opened
 from ice.link.frame import FrameType
-from ice.link.session import HelloReceived, JoinAsked, JoinedReceived, Opened, State
+from ice.link.session import State
 from ice.streams.memory import Collector
 from ice.testing.network import MemoryDialler, MemoryRallypoint, Script, SessionPair, network_on, run, until
 
