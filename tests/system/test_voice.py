@@ -410,3 +410,26 @@ def test_demo_fails(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "the Rallypoint ended with status 3" in done.stderr
     assert "no luck today" in done.stderr
+
+
+def test_a_stopped_listener_hears_no_old_audio(place: Rallypoint) -> None:
+    """A listener stopped in mid-sentence (a suspended machine) goes on with what is said now; what lay in the kernels' buffers is bounded,
+    and none of it is played."""
+    place.run()
+    listener = place.listen("bob")
+    talker = place.talk("anna", "town", "--loop", "4")
+    wait_until(lambda: bool(events(listener, "began")), "Bob hears Anna", listener, talker)
+    time.sleep(3.0)  # long enough for the Rallypoint to trust the listener, and to ask it seldom
+    os.killpg(listener.process.pid, signal.SIGSTOP)
+    time.sleep(8.0)
+    os.killpg(listener.process.pid, signal.SIGCONT)
+    finish(talker)
+    wait_until(lambda: bool(events(listener, "ended")), "the last sentence is over", listener)
+    interrupt(listener)
+    sent = {(each.source, each.sequence): each.at_ns for each in place.sent("anna")}
+    ages_s = [(each.at_ns - sent[each.source, each.sequence]) / 1e9 for each in place.heard("bob")]
+    old = sum(age_s > 2.0 for age_s in ages_s)
+    (summary,) = events(listener, "summary")
+    assert old <= 5.0 * 50, "the queue on the way is bounded"
+    assert summary["skipped"] >= old, "and what is old when it comes is skipped"
+    assert ages_s[-1] < 2.0, "in the end Bob hears Anna as she speaks"
