@@ -86,9 +86,16 @@ class House:
             time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """One Rallypoint for all tests of this page: what one of them breaks, the next would see."""
+TRANSPORTS = {
+    "compiled": {},
+    "python": {"ICE_FANOUT": "python"},
+    "twisted": {"ICE_TLS": "twisted"},
+}
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One Rallypoint for all tests of this page, over each transport: what one of them breaks, the next would see."""
     import subprocess
 
     from .conftest import BIN, clean_environment
@@ -99,7 +106,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     process = subprocess.Popen(
         [BIN / "twistd", "-n", "--pidfile=", "ice-rallypoint", "--config", str(site.config)],
         cwd=folder,
-        env=clean_environment(),
+        env=clean_environment() | TRANSPORTS[request.param],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -116,6 +123,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             ).read_text()
             time.sleep(0.05)
     try:
+        used = json.loads(made.status())["transport"]
+        assert used["tls"] == ("twisted" if request.param == "twisted" else "socket")
+        assert request.param != "python" or used["fan_out"].startswith("python")
         yield made
         assert process.poll() is None, "the Rallypoint has died: " + (folder / "rallypoint.log").read_text()
         assert "Traceback" not in (folder / "rallypoint.log").read_text()
