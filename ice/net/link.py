@@ -159,6 +159,12 @@ class Link(TwistedProtocol):
         if self.transport is not None:
             self.transport.abortConnection()
 
+    def release(self) -> None:
+        """Let go of session and transport once the connection is gone: owner and link name each other, and what hangs on them is
+        large and should not wait for the garbage collector."""
+        self._sent_frames, self._sent_bytes = self.sent_frames, self.sent_bytes
+        self.session = self.lane = self.transport = None
+
     # -- IProtocol, IHandshakeListener --------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:

@@ -51,6 +51,10 @@ def owned() -> bool:
     return os.environ.get(SWITCH, "") != "twisted"
 
 
+def _gone() -> None:
+    """What is read from a connection that is gone."""
+
+
 class _OwnedSocket:
     """The descriptor; mixed into Twisted's TCP server and client connections."""
 
@@ -214,6 +218,7 @@ class _OwnedSocket:
         if self.lane is not None:
             self.lane.close()
         super().connectionLost(reason)  # type: ignore[misc]
+        self.doRead = _gone  # a method of ours held by ourselves would keep the TLS object until the garbage is collected
 
     def doWrite(self) -> Any:
         """The socket takes bytes again: first for whom it was not reading, then for what waits."""

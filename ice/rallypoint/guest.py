@@ -247,6 +247,7 @@ class Guest:
             link.session.outbox.forget()
             house.dropped_full += link.session.outbox.dropped_full
             house.dropped_old += link.session.outbox.dropped_old
+        link.release()
 
     def pulse(self, now: float) -> None:
         """Let time pass: it is due, or has become busy."""

@@ -1,5 +1,7 @@
 """Deadlines: everybody at their time, nobody twice, nobody forgotten."""
 
+from weakref import ref
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -50,6 +52,17 @@ class AgendaTests(SynchronousTestCase):
         self.assertEqual(one.due, NEVER)
         agenda.expect(one, 1.0)
         self.assertIs(agenda.take(1.0), one)
+
+    def test_nobody_is_kept(self) -> None:
+        """Who is gone is gone, and the agenda passes over it."""
+        agenda: Agenda[Somebody] = Agenda()
+        one, two = Somebody(), Somebody()
+        agenda.expect(one, 1.0)
+        agenda.expect(two, 2.0)
+        gone = ref(one)
+        del one
+        self.assertIsNone(gone())
+        self.assertIs(agenda.take(5.0), two)
 
     @given(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 10)), max_size=60))
     @settings(max_examples=100, deadline=None)
