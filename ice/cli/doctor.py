@@ -20,6 +20,7 @@ from ice.cli.options import config_option, json_option
 from ice.config.checks import Severity, check_site
 from ice.config.load import ConfigError, Loaded, load
 from ice.errors import LocalError
+from ice.net.fanout import in_use
 from ice.security.contexts import ClientTls
 from ice.security.trust import Credentials, Trust
 
@@ -64,6 +65,7 @@ def examinations(config: Path | None) -> Iterator[Result]:
     """All of them in the order in which a person would mend things; those that need a configuration only where there is one."""
     yield from examine.versions()
     yield examine.opus()
+    yield examine.fan_out(in_use())
     yield examine.clock(examine.kernel_clock(), time.time())
     yield from examine.multicast(examine.multicast_interfaces())
     try:

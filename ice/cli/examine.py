@@ -110,6 +110,17 @@ def opus(find: Callable[[str], str | None] = ctypes.util.find_library) -> Result
     return ok("libopus", str(version))
 
 
+def fan_out(found: str) -> Result:
+    """Whether a packet goes to all its listeners in one compiled call; ``found``: :func:`ice.net.fanout.in_use`."""
+    if found == "compiled":
+        return ok("fan-out", found)
+    return warn(
+        "fan-out",
+        f"{found}: everything works, at twice the CPU per listener",
+        "sudo apt install gcc python3-dev, then install ice again",
+    )
+
+
 class _Timex(ctypes.Structure):
     """The beginning of ``struct timex`` (adjtimex(2)); the rest is room."""
 

@@ -38,6 +38,14 @@ class Machine(SynchronousTestCase):
         self.assertIs(examine.opus(lambda name: "libc.so.6").verdict, Verdict.FAIL)
         self.assertIs(examine.opus(lambda name: "/nonexistent.so").verdict, Verdict.FAIL)
 
+    def test_fan_out(self) -> None:
+        """Compiled is right; without it everything works, and the command that mends it is told."""
+        self.assertIs(examine.fan_out("compiled").verdict, Verdict.OK)
+        slow = examine.fan_out("python: it was not built")
+        self.assertIs(slow.verdict, Verdict.WARN)
+        self.assertIn("not built", slow.found)
+        self.assertIn("python3-dev", slow.remedy)
+
     def test_clock(self) -> None:
         """Synchronised is right, not so is worth a look, never set is in the way."""
         self.assertIs(examine.clock((True, 0.012), NOW_S).verdict, Verdict.OK)
