@@ -11,15 +11,12 @@ driver does, whichever end it serves:
   as it came (nothing is built per packet); everything else is one of the values below.
 * then, and after any other call: write ``session.take()``.
 * media to send: ``if session.outbox.open: write(frame) else: session.outbox.push(frame, now)``, and set
-  ``session.carried = True``.
+  ``session.vigil.carried = True``.
 * not later than ``session.deadline`` (or every 100 ms, for a driver with many links): ``session.tick(now)``; afterwards write what ``session.outbox.next(now)`` gives.
 * the transport is full or free again: set ``session.outbox.blocked``.
 * an :class:`Ended` came: write ``session.take()`` and close.
 
-**Alive.**  After ``keepalive`` seconds of silence (one second while a burst is running) a PING is sent; a link on
-which nothing at all is heard for 1.5 s after a PING is dead.  **Fresh.**  A link that carries media is pinged every
-second as well (every three seconds where an opener has shown that it answers promptly); while such a PING is unanswered for longer than ``stale_after`` the outbox is shut, because what was
-written since may still lie in somebody's kernel buffer: only the far program's answer says what was really taken.
+Whether the far side lives, and takes what is sent, is watched by :mod:`ice.link.vigil`.
 """
 
 from enum import Enum
@@ -59,21 +56,9 @@ from ice.link.message import (
 )
 from ice.link.naming import StreamIdError, checked_stream_id, format_u64, parse_u64, stream_key
 from ice.link.outbox import Outbox
+from ice.link.vigil import DEAD_AFTER_PING_S, Verdict, Vigil
 
-DEAD_AFTER_PING_S = 1.5
-OWN_STALL_S = (
-    0.5  # who notices a death this much too late has itself been stopped, and knows nothing of the far side
-)
-BUSY_INTERVAL_S = 1.0  # between PINGs while media flows
-CALM_INTERVAL_S = 3.0  # the same, of an acceptor whose opener answers promptly: a hall of listeners is not asked every second
-PROMPT_S = 0.25  # an answer within this is prompt
-PROMPT_IN_A_ROW = 3  # so many make an opener trusted; the first late one ends the trust
-PATIENCE_S = 0.3  # the acceptor of an idle link lets the opener ask first: one PING serves both ends
-BUSY_MEMORY_S = 2.0  # a burst counts as running this long after its last packet
-STALE_AFTER_S = 0.5
-STALE_AFTER_MAX_S = 1.4  # a long round trip may stretch the bound, but never past the death of the link
 HANDSHAKE_S = 10.0
-MAX_PINGS_OUT = 8
 MAX_PONGS_PER_S = 20.0  # an honest far side pings once a second
 CONTROL_PER_S = 200.0  # frames; an honest opener sends a few, after its first round of JOIN
 CONTROL_BURST = 2_000  # that first round; each costs microseconds, so a flood is over before anybody hears it
@@ -97,34 +82,23 @@ class Session:
     """One end of a link.  See the module's docstring for its use."""
 
     __slots__ = (
-        "_asked_at",
         "_blocked_bytes",
         "_control_allowance",
         "_control_burst",
         "_control_counted_at",
         "_expected_id",
         "_handshake_until",
-        "_heard_at",
-        "_keepalive_s",
-        "_least_round_trip_s",
-        "_media_heard_at",
-        "_media_sent_at",
         "_next_txn",
         "_out",
-        "_ping_number",
-        "_pinged_at",
-        "_pings",
         "_pong_allowance",
         "_pong_counted_at",
-        "_prompt",
         "_splitter",
-        "carried",
         "opener",
         "outbox",
         "pings_ignored",
         "role",
-        "round_trip_s",
         "state",
+        "vigil",
     )
 
     def __init__(
@@ -148,29 +122,18 @@ class Session:
         self.outbox = outbox if outbox is not None else Outbox()
         #: What the opener said it is; set by HELLO.
         self.role: LinkRole = LinkRole.CLIENT
-        #: Set by whoever writes media; read once a second.
-        self.carried = False
-        self.round_trip_s: float | None = None
+        #: Whether the far side lives and takes what is sent; whoever writes media sets its ``carried``.
+        self.vigil = Vigil(opener=opener, keepalive_s=keepalive_s, outbox=self.outbox, now=now)
         #: PINGs that were not answered because they came too fast.
         self.pings_ignored = 0
         self._expected_id = expected_id
-        self._keepalive_s = keepalive_s
         self._splitter = FrameSplitter(
             max_control=MAX_HELLO if not opener else MAX_CONTROL, max_media=media_bytes
         )
         self._out: list[bytes] = []
         self._blocked_bytes = 0
         self._next_txn = 0
-        self._heard_at = now
-        self._media_heard_at = float("-inf")
-        self._media_sent_at = float("-inf")
         self._handshake_until = now + handshake_s
-        self._pings: list[tuple[int, float]] = []
-        self._ping_number = 0
-        self._pinged_at = float("-inf")
-        self._asked_at: float | None = None  # the first PING since anything was heard
-        self._least_round_trip_s = float("inf")
-        self._prompt = 0  # PINGs answered promptly in a row
         self._pong_allowance = MAX_PONGS_PER_S
         self._pong_counted_at = now
         self._control_burst = float(control_burst)
@@ -198,22 +161,7 @@ class Session:
             return float("inf")
         if self.state is State.GREETING:
             return self._handshake_until
-        if self._asked_at is None:
-            due = self._heard_at + self._interval()
-        else:
-            due = self._asked_at + DEAD_AFTER_PING_S
-        if self._pings and not self.outbox.stale:
-            due = min(due, self._pings[0][1] + self.stale_after_s)
-        if self._carrying():
-            due = min(due, self._pinged_at + self._busy_interval())
-        return due
-
-    @property
-    def stale_after_s(self) -> float:
-        """How long a PING may be unanswered before media waits: half a second, or more on a long path."""
-        if self._least_round_trip_s == float("inf"):
-            return STALE_AFTER_S
-        return min(STALE_AFTER_MAX_S, max(STALE_AFTER_S, 1.5 * self._least_round_trip_s))
+        return self.vigil.deadline
 
     # -- what the driver asks for ----------------------------------------------------------------------------------
 
@@ -237,7 +185,7 @@ class Session:
             id=id,
             name=name,
             session=token_hex(8),
-            keepalive=self._keepalive_s,
+            keepalive=self.vigil.keepalive_s,
             features=list(features),
             alternatives=list(alternatives),
             limits=limits if limits is not None else Limits(),
@@ -300,8 +248,7 @@ class Session:
 
     def receive(self, data: bytes, now: float) -> list[Event | bytes]:
         """Take bytes from the far side; what they mean, in order."""
-        self._heard_at = now
-        self._asked_at = None
+        self.vigil.heard(now)
         events: list[Event | bytes] = []
         if (
             len(data) == 11
@@ -309,7 +256,9 @@ class Session:
             and self.state is State.OPEN
             and not self._splitter.waiting
         ):
-            self._pong(data[3:], now)  # a PONG alone, of which a hall of listeners sends a thousand
+            self.vigil.answered(
+                int.from_bytes(data[3:], "big"), now
+            )  # a PONG alone, of which a hall of listeners sends a thousand
             return events
         for frame in self._splitter.feed(data):
             if self.state is State.ENDED:
@@ -319,7 +268,7 @@ class Session:
             else:
                 self._control(frame, now, events)
         if events and type(events[-1]) is bytes:
-            self._media_heard_at = now
+            self.vigil.heard_media(now)
         broken = self._splitter.error
         if broken is not None and self.state is not State.ENDED:
             events.append(self.end(broken.code, str(broken)))
@@ -336,60 +285,18 @@ class Session:
                 waited_for = "WELCOME" if self.opener else "HELLO"
                 return [self.end(Code.IDLE, f"no {waited_for} came in time")]
             return []
-        if self.carried:
-            self.carried = False
-            self._media_sent_at = now
-        if self._pings and not self.outbox.stale and now - self._pings[0][1] >= self.stale_after_s:
-            self.outbox.stale = True
-            self._prompt = 0
-        if self._asked_at is not None and (late := now - self._asked_at - DEAD_AFTER_PING_S) >= 0:
-            if late <= OWN_STALL_S:
-                return [self.end(Code.IDLE, f"nothing was heard for {DEAD_AFTER_PING_S} s after a PING")]
-            self._asked_at = None  # it is we who stood still, so its answer may lie unread: ask again
-        silent = self._asked_at is None and now - self._heard_at >= self._interval()
-        if silent or (self._carrying() and now - self._pinged_at >= self._busy_interval()):
-            self._ping(now)
+        verdict = self.vigil.tick(now)
+        if verdict is Verdict.DEAD:
+            return [self.end(Code.IDLE, f"nothing was heard for {DEAD_AFTER_PING_S} s after a PING")]
+        if verdict is Verdict.ASK:
+            self._send(FrameType.PING, self.vigil.ping_number.to_bytes(8, "big"))
         return []
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _carrying(self) -> bool:
-        return self.carried or self._media_sent_at > self._pinged_at
-
-    def _busy_interval(self) -> float:
-        trusted = self._prompt >= PROMPT_IN_A_ROW and not self.opener
-        return CALM_INTERVAL_S if trusted else BUSY_INTERVAL_S
-
-    def _interval(self) -> float:
-        latest = max(self._media_heard_at, self._media_sent_at)
-        if self.carried or self._heard_at - latest < BUSY_MEMORY_S:
-            return min(self._busy_interval(), self._keepalive_s)
-        return self._keepalive_s if self.opener else self._keepalive_s + PATIENCE_S
-
     def _send(self, kind: FrameType, body: bytes) -> None:
         if self.state is not State.ENDED:
             self._out.append(control(kind, body))
-
-    def _ping(self, now: float) -> None:
-        if len(self._pings) >= MAX_PINGS_OUT:
-            del self._pings[1]  # the oldest stays: it says since when the far side owes an answer
-        self._ping_number += 1
-        self._pings.append((self._ping_number, now))
-        self._pinged_at = now
-        if self._asked_at is None:
-            self._asked_at = now
-        self._send(FrameType.PING, self._ping_number.to_bytes(8, "big"))
-
-    def _pong(self, body: bytes, now: float) -> None:
-        number = int.from_bytes(body, "big")
-        while self._pings and self._pings[0][0] <= number <= self._ping_number:
-            asked, asked_at = self._pings.pop(0)
-            if asked == number:
-                self.round_trip_s = now - asked_at
-                self._least_round_trip_s = min(self._least_round_trip_s, self.round_trip_s)
-                self._prompt = self._prompt + 1 if self.round_trip_s <= PROMPT_S else 0
-        if self.outbox.stale and (not self._pings or now - self._pings[0][1] < self.stale_after_s):
-            self.outbox.stale = False
 
     def _answer_ping(self, body: bytes, now: float) -> None:
         passed = now - self._pong_counted_at
@@ -420,7 +327,7 @@ class Session:
         elif kind == FrameType.PING:
             self._answer_ping(body, now)
         elif kind == FrameType.PONG:
-            self._pong(body, now)
+            self.vigil.answered(int.from_bytes(body, "big"), now)
         elif kind == FrameType.BYE:
             events.append(self._heard_bye(body))
         elif kind == FrameType.ERROR:
@@ -453,7 +360,7 @@ class Session:
                 if self._refused(welcome.version, welcome.id, events):
                     return
                 self.state = State.OPEN
-                self._keepalive_s = welcome.keepalive
+                self.vigil.keepalive_s = welcome.keepalive
                 if self.role in _PEER_ROLES:
                     self._splitter.max_control = 0xFFFF
                 events.append(Opened(welcome))

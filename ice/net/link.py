@@ -100,8 +100,8 @@ class Link(TwistedProtocol):
         if session is None:
             return False
         if lane is not None and lane.take_carried():
-            session.carried = True
-        return session.carried
+            session.vigil.carried = True
+        return session.vigil.carried
 
     def refuse(self, code: Code, reason: str) -> None:
         """Turn the far side away before there is a session: BYE, then close."""
@@ -113,7 +113,7 @@ class Link(TwistedProtocol):
         session = self.session
         if session is None or self._ended is not None:
             return
-        session.carried = True
+        session.vigil.carried = True
         if session.outbox.open:
             self._sent_frames += 1
             self._sent_bytes += len(frame)

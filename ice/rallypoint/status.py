@@ -166,7 +166,7 @@ def add_metrics(metrics: Metrics, rallypoint: Rallypoint) -> None:
 def _link(guest: Guest, member: Member, now: float) -> dict[str, Any]:
     link, session = guest.link, guest.link.session
     assert session is not None  # a member has one
-    round_trip = session.round_trip_s
+    round_trip = session.vigil.round_trip_s
     return {
         "name": member.name,
         "role": str(member.peer.identity.role),

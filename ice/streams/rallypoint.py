@@ -189,7 +189,7 @@ class RallypointNetwork:
     def round_trip_s(self) -> float | None:
         """The latest answer of the far program to a PING, if a link stands and has asked."""
         session = self._main.session if self._main is not None else None
-        return session.round_trip_s if session is not None else None
+        return session.vigil.round_trip_s if session is not None else None
 
     @property
     def why(self) -> str:

@@ -21,14 +21,8 @@ from ice.link.event import (
 from ice.link.frame import FrameType, control, media
 from ice.link.message import Code, Hello, Limits, encode
 from ice.link.naming import format_u64, stream_key
-from ice.link.session import (
-    DEAD_AFTER_PING_S,
-    MAX_CONTROL_BLOCKED,
-    MAX_PINGS_OUT,
-    STALE_AFTER_S,
-    Session,
-    State,
-)
+from ice.link.session import MAX_CONTROL_BLOCKED, Session, State
+from ice.link.vigil import DEAD_AFTER_PING_S, MAX_PINGS_OUT, STALE_AFTER_S
 
 ID = str(UUID(int=1))
 RP = str(UUID(int=2))
@@ -322,7 +316,9 @@ class AliveTests(SynchronousTestCase):
         pair = Pair().open()
         self.assertEqual(pair.wait(60.0), [])
         self.assertEqual(
-            [pair.opener.round_trip_s, pair.acceptor.round_trip_s].count(0.0), 1, "one asks for both"
+            [pair.opener.vigil.round_trip_s, pair.acceptor.vigil.round_trip_s].count(0.0),
+            1,
+            "one asks for both",
         )
 
     def test_idle_cost(self) -> None:
@@ -359,14 +355,14 @@ class AliveTests(SynchronousTestCase):
             pair = Pair().open()
             start = pair.now
             if talking:
-                pair.opener.carried = True
+                pair.opener.vigil.carried = True
             else:
                 pair.opener.receive(FRAME, pair.now)
             events: list[Event] = []
             while not events:
                 pair.now += 0.05
                 if talking:
-                    pair.opener.carried = True
+                    pair.opener.vigil.carried = True
                 events = pair.opener.tick(pair.now)
                 pair.opener.take()
             self.assertEqual(ended(list(events)).code, Code.IDLE)
@@ -397,9 +393,9 @@ class AliveTests(SynchronousTestCase):
             now += 0.5
             session.receive(FRAME, now)
             self.assertEqual(session.tick(now), [])
-            session.carried = True
+            session.vigil.carried = True
         self.assertTrue(session.outbox.stale, "but nothing new is written for one who answers nothing")
-        self.assertLessEqual(len(session._pings), MAX_PINGS_OUT)
+        self.assertLessEqual(session.vigil.unanswered, MAX_PINGS_OUT)
         while not (events := session.tick(now)):
             now += 0.1
         self.assertEqual(ended(list(events)).code, Code.IDLE)
@@ -450,7 +446,7 @@ class FreshTests(SynchronousTestCase):
         pings, answers = 0, []
         for _ in range(round(seconds / 0.1)):
             pair.now += 0.1
-            pair.acceptor.carried = True
+            pair.acceptor.vigil.carried = True
             pair.opener.receive(FRAME, pair.now)
             pair.acceptor.tick(pair.now)
             data = pair.acceptor.take()
@@ -483,7 +479,7 @@ class FreshTests(SynchronousTestCase):
         pings = 0
         for _ in range(300):
             pair.now += 0.1
-            pair.opener.carried = True
+            pair.opener.vigil.carried = True
             pair.opener.tick(pair.now)
             data = pair.opener.take()
             pings += data.count(b"\x00\x08\x06")
@@ -496,7 +492,7 @@ class FreshTests(SynchronousTestCase):
         """Half a second without an answer, and new media waits; the answer opens it again."""
         pair = Pair().open()
         acceptor = pair.acceptor
-        acceptor.carried = True
+        acceptor.vigil.carried = True
         acceptor.tick(pair.now)
         held = acceptor.take()
         self.assertIn(b"\x00\x08\x06", held)
@@ -520,7 +516,7 @@ class FreshTests(SynchronousTestCase):
         for _ in range(400):  # it reads nothing, but its kernel says it lives: bytes of other streams arrive
             now += 0.02
             acceptor.receive(FRAME, now)
-            acceptor.carried = True
+            acceptor.vigil.carried = True
             if acceptor.outbox.open:
                 wire.append((now, FRAME))
             else:
@@ -548,7 +544,7 @@ class FreshTests(SynchronousTestCase):
                 now += 0.02
                 if step > 100:
                     shut += not acceptor.outbox.open
-                acceptor.carried = True
+                acceptor.vigil.carried = True
                 acceptor.tick(now)
                 opener.tick(now)
                 down.append((now + round_trip / 2, acceptor.take() + FRAME))
