@@ -6,6 +6,7 @@ Each is a thin driver. Who is heard, and how, is decided in :mod:`ice.media.play
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Protocol
 
@@ -404,7 +405,7 @@ class Ear:
         )  # fmt: skip
 
 
-class Playout:
+class Playout(ABC):
     """Turns an :class:`Ear` into a sink, 20 ms at a time: :meth:`_turn` says whose clock sets the pace."""
 
     def __init__(self, clock: Clock, ear: Ear, sink: Sink) -> None:
@@ -446,9 +447,9 @@ class Playout:
             return
         self._call = self._clock.callLater(wait_s, self._run)
 
+    @abstractmethod
     def _turn(self) -> float:
         """Pull what is due, and say in how many seconds to come again."""
-        raise NotImplementedError
 
 
 class ClockPlayout(Playout):
