@@ -34,7 +34,7 @@ run: $(READY) ## a Rallypoint in the foreground with etc/ice.toml (Ctrl-C ends i
 	@$(BIN)/twistd -n --pidfile= ice-rallypoint || { status=$$?; \
 	    [ -e etc/pki/rallypoint.pem ] || echo "in this checkout you type:  $(BIN)/ice pki init" >&2; exit $$status; }
 
-bench: $(READY) ## ice beside a bare C relay and what is installed of NATS, Mosquitto, Mumble (an hour)
+bench: $(READY) ## ice beside a bare C relay and what is installed of NATS, Mosquitto, Mumble (70 minutes)
 	@$(BIN)/python bench/run.py
 
 bench-quick: $(READY) ## the same for a look, in two minutes

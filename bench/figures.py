@@ -183,7 +183,9 @@ def _best(runs: Sequence[Run], goal: Goal) -> str | None:
 
 
 WRONG = ("lost", "duplicated", "reordered", "echoed", "strayed", "corrupt", "refusals", "dead")
-OVERLOADED = frozenset({"wide"})  # there loss is a server's way out: the steps account for it
+OVERLOADED = frozenset(
+    {"wide"}
+)  # its last steps ask too much on purpose: a late answer to PING is no fault there
 
 
 def faults(run: Run) -> dict[str, int]:

@@ -144,6 +144,7 @@ static bool step(double rate, int number, bool *generator) {
            books.window_delivered ? (double)(to.server - from.server) / 1000 / (double)books.window_delivered : 0,
            (double)(to.server - from.server) / (double)busy, share, sent_all ? "true" : "false", good ? "true" : "false");
     if (!run(now_ns() + 2 * SECOND, all_delivered)) given_up = owed() - books.delivered; /* a backlog belongs to the step that made it */
+    if (good && books.step_delivered < sent * hearers) books.faults.lost += sent * hearers - books.step_delivered;
     return good;
 }
 
@@ -169,7 +170,7 @@ static void ramp(void) {
         else bad = rate, limited = generator;
     }
     printf("],\"best_per_s\":%.1f,\"generator_limited\":%s", best * talker_count * (opt.links / opt.streams - 1), limited ? "true" : "false");
-    print_faults(); /* loss is an overloaded server's way out: the steps account for it */
+    print_faults(); /* loss counts in good steps only: of an overloaded server it is the way out */
 }
 
 /* ---- idle ---- */

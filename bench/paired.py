@@ -95,11 +95,16 @@ class Verdict(StrEnum):
 
 
 def judge(ratio: Ratio, goal: float, more_is_better: bool) -> Verdict:
-    """Whether ``ratio`` reaches ``goal``: at most that much of a cost, at least that much of a yield."""
+    """Whether ``ratio`` reaches ``goal``: at most that much of a cost, at least that much of a yield.
+
+    Fewer than :data:`FEWEST` pairs make nothing sure.
+    """
     values = (ratio.low, ratio.median, ratio.high)
     best_to_worst = tuple(-value for value in reversed(values)) if more_is_better else values
     limit = -goal if more_is_better else goal
     best, middle, worst = best_to_worst
+    if ratio.pairs < FEWEST:
+        return Verdict.LIKELY if middle <= limit else Verdict.UNLIKELY
     if worst <= limit:
         return Verdict.SURE
     if middle <= limit:

@@ -91,7 +91,16 @@ ROW, TOP, LEFT, WIDE = 30, 92, 330, 960
 def _bars(found: Sequence[Judged], quick: bool) -> Canvas:
     """A row per goal: a bar to the median, a whisker for the interval, ticks for what is to be reached and aimed at."""
     sheet = Canvas(WIDE, TOP + ROW * len(found) + 44)
-    most = max(1.25, *(max(each.ratio.median, each.goal.reach, each.goal.aim) for each in found)) * 1.08
+    most = (
+        max(
+            1.25,
+            *(
+                max(each.ratio.median, min(each.ratio.high, 3.0), each.goal.reach, each.goal.aim)
+                for each in found
+            ),
+        )
+        * 1.08
+    )
     right = WIDE - 160
 
     def at(ratio: float) -> float:

@@ -1,6 +1,6 @@
 """Measure ice beside a bare C relay and whatever of nats-server, mosquitto and mumble-server is installed.
 
-``python bench/run.py``                        ten interleaved pairs of everything (about an hour)
+``python bench/run.py``                        ten interleaved pairs of everything (70 minutes)
 ``python bench/run.py --quick``                two minutes, for a look
 ``python bench/run.py --servers ice,floor --workloads calm,hall --pairs 5``
 ``python bench/run.py report [--markdown] [results.json]``  the tables again

@@ -64,7 +64,7 @@ WORKLOADS = (
         {"seconds": 1.2, "warm": 0.5},
         MAIN + VARIANTS + MUMBLE,
         (*MAIN, "ice-python", *MUMBLE),
-        (4.2, 8.3),
+        (3.3, 7.2),
     ),
     Workload(
         "multi",
@@ -74,7 +74,7 @@ WORKLOADS = (
         {"seconds": 1.2, "warm": 0.5},
         MAIN + VARIANTS + MUMBLE,
         MAIN + MUMBLE,
-        (4.2, 8.3),
+        (3.3, 7.2),
     ),
     Workload(
         "hall",
@@ -84,7 +84,7 @@ WORKLOADS = (
         {"links": 401, "seconds": 1.2, "warm": 0.3},
         MAIN + VARIANTS + MUMBLE,
         MAIN,
-        (3.8, 10.5),
+        (3.5, 9.3),
         # Mumble tells every user of every other: joins cost with the square of the links
         fewer={"mumble": {"links": 301, "rate": 50}},
         few=frozenset(MUMBLE),
@@ -97,7 +97,7 @@ WORKLOADS = (
         {"links": 300, "streams": 15, "rate": 60, "factor": 2, "tries": 1},
         MAIN + VARIANTS + MUMBLE,
         MAIN,
-        (9.5, 26.0),
+        (8.5, 20.5),
         fewer={"mumble": {"links": 400, "streams": 20, "rate": 12.5}},
         few=frozenset(VARIANTS + MUMBLE),
     ),
@@ -109,7 +109,7 @@ WORKLOADS = (
         {"links": 400, "seconds": 0.5},
         MAIN + VARIANTS,
         MAIN,
-        (3.4, 16.5),
+        (2.8, 14.2),
         few=frozenset(VARIANTS),
     ),
     Workload(
@@ -120,7 +120,7 @@ WORKLOADS = (
         {"links": 300, "streams": 15},
         MAIN + VARIANTS,
         MAIN,
-        (5.0, 9.0),
+        (4.0, 7.8),
         few=frozenset(VARIANTS),
     ),
     Workload(
@@ -131,7 +131,7 @@ WORKLOADS = (
         {"links": 200, "streams": 10, "stalled": 40, "seconds": 2.5, "warm": 0.3},
         MAIN + VARIANTS,
         ("ice",),
-        (9.5, 18.0),
+        (9.5, 16.3),
         few=frozenset({"floor", "nats", "mosquitto", *VARIANTS}),
     ),
 )

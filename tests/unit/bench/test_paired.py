@@ -98,6 +98,11 @@ class JudgeTests(SynchronousTestCase):
         for low, middle, high, verdict in cases:
             self.assertEqual(judge(self.ratio(low, middle, high), 1.0, True), verdict)
 
+    def test_few(self) -> None:
+        """Three pairs make nothing sure, whatever they say."""
+        self.assertEqual(judge(Ratio(0.5, 0.5, 0.5, 0.5, 0.5, 3), 1.0, False), Verdict.LIKELY)
+        self.assertEqual(judge(Ratio(1.5, 1.5, 1.5, 1.5, 1.5, 3), 1.0, False), Verdict.UNLIKELY)
+
     def test_met(self) -> None:
         """Met by the median means met."""
         self.assertEqual([verdict.met for verdict in Verdict], [True, True, False, False])
