@@ -1,6 +1,6 @@
 """Bodies of RELAY, TOPOLOGY and INTEREST: every byte, every truncation, every bound."""
 
-from contextlib import suppress
+import contextlib
 from uuid import UUID
 
 from hypothesis import given, settings
@@ -207,7 +207,7 @@ class RefusalTests(SynchronousTestCase):
     def test_noise(self, noise: bytes) -> None:
         """The same for any bytes at all."""
         for parse in (parse_topology, parse_interest):
-            with suppress(PeerFrameError):
+            with contextlib.suppress(PeerFrameError):
                 parse(noise)
 
     def test_kinds_of_a_later_version(self) -> None:
