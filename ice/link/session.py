@@ -59,6 +59,7 @@ from ice.link.outbox import Outbox
 from ice.link.vigil import DEAD_AFTER_PING_S, Verdict, Vigil
 
 HANDSHAKE_S = 10.0
+MAX_HELD = 1_024  # frames behind a HELLO: an opener may say all its JOINs at once
 MAX_PONGS_PER_S = 20.0  # an honest far side pings once a second
 CONTROL_PER_S = 200.0  # frames; an honest opener sends a few, after its first round of JOIN
 CONTROL_BURST = 2_000  # that first round; each costs microseconds, so a flood is over before anybody hears it
@@ -88,6 +89,8 @@ class Session:
         "_control_counted_at",
         "_expected_id",
         "_handshake_until",
+        "_held",
+        "_introduced",
         "_next_txn",
         "_out",
         "_pong_allowance",
@@ -130,6 +133,8 @@ class Session:
         self._splitter = FrameSplitter(
             max_control=MAX_HELLO if not opener else MAX_CONTROL, max_media=media_bytes
         )
+        self._introduced = False  # HELLO was heard, and is not answered yet
+        self._held: list[bytes] = []  # what came behind it
         self._out: list[bytes] = []
         self._blocked_bytes = 0
         self._next_txn = 0
@@ -247,34 +252,46 @@ class Session:
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> list[Event | bytes]:
-        """Take bytes from the far side; what they mean, in order."""
+        """Take bytes from the far side; what they mean, in order.
+
+        What follows a HELLO is kept until :meth:`welcome`; then :attr:`holding` is true, and a call without data gives it.
+        """
         self.vigil.heard(now)
+        lone_pong = len(data) == 11 and data[:3] == _PONG_HEAD and not (self._held or self._splitter.waiting)
+        if lone_pong and self.state is State.OPEN:  # a hall of listeners sends a thousand of these
+            self.vigil.answered(int.from_bytes(data[3:], "big"), now)
+            return []
+        frames = self._splitter.feed(data)
+        if self._held:
+            frames = self._held + frames
+            self._held = []
         events: list[Event | bytes] = []
-        if (
-            len(data) == 11
-            and data[:3] == _PONG_HEAD
-            and self.state is State.OPEN
-            and not self._splitter.waiting
-        ):
-            self.vigil.answered(
-                int.from_bytes(data[3:], "big"), now
-            )  # a PONG alone, of which a hall of listeners sends a thousand
-            return events
-        for frame in self._splitter.feed(data):
+        for at, frame in enumerate(frames):
             if self.state is State.ENDED:
                 return events
             if frame[2] == 0x10 and self.state is State.OPEN:
                 events.append(frame)
+            elif self._introduced and self.state is State.GREETING:
+                self._held = frames[at:]
+                break
             else:
                 self._control(frame, now, events)
         if events and type(events[-1]) is bytes:
             self.vigil.heard_media(now)
         broken = self._splitter.error
-        if broken is not None and self.state is not State.ENDED:
-            events.append(self.end(broken.code, str(broken)))
-        elif self._blocked_bytes > MAX_CONTROL_BLOCKED and self.state is not State.ENDED:
-            events.append(self.end(Code.LIMIT, "you ask, and do not read the answers"))
+        if self.state is not State.ENDED:
+            if broken is not None and not self._held:
+                events.append(self.end(broken.code, str(broken)))
+            elif self._blocked_bytes > MAX_CONTROL_BLOCKED:
+                events.append(self.end(Code.LIMIT, "you ask, and do not read the answers"))
+            elif len(self._held) > MAX_HELD:
+                events.append(self.end(Code.ORDER, "too much was said before WELCOME"))
         return events
+
+    @property
+    def holding(self) -> bool:
+        """Whether frames that came behind HELLO can be had now."""
+        return bool(self._held) and self.state is State.OPEN
 
     def tick(self, now: float) -> list[Event]:
         """Let time pass: PINGs, staleness, death."""
@@ -374,6 +391,7 @@ class Session:
                     known = ", ".join(LinkRole)
                     events.append(self.end(Code.ROLE, f"role {hello.role!r} is unknown; known are {known}"))
                     return
+                self._introduced = True
                 events.append(HelloReceived(hello))
         except MessageError as error:
             events.append(self.end(Code.BAD_JSON, f"{expected.name}: {error}"))

@@ -187,16 +187,9 @@ class Link(TwistedProtocol):
         session = self.session
         if session is None or self._ended is not None:
             return
-        owner = self._owner
-        for event in session.receive(data, self._clock.seconds()):
-            if isinstance(event, bytes):
-                self.received_frames += 1
-                self.received_bytes += len(event)
-                owner.media(self, event)
-            else:
-                self._happened(event)
-            if self._ended is not None:
-                break
+        self._understand(session.receive(data, self._clock.seconds()))
+        while session.holding and self._ended is None:
+            self._understand(session.receive(b"", self._clock.seconds()))
         if session.outbox.open is False and not session.outbox.stale:
             self._drain(self._clock.seconds())
         self.flush()
@@ -226,6 +219,18 @@ class Link(TwistedProtocol):
 
     def stopProducing(self) -> None:
         """The connection is going away; :meth:`connectionLost` follows."""
+
+    def _understand(self, events: list[Event | bytes]) -> None:
+        owner = self._owner
+        for event in events:
+            if isinstance(event, bytes):
+                self.received_frames += 1
+                self.received_bytes += len(event)
+                owner.media(self, event)
+            else:
+                self._happened(event)
+            if self._ended is not None:
+                break
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 

@@ -148,6 +148,36 @@ class GreetingTests(SynchronousTestCase):
         end, _ = self.refused(b"\x10\x01\x01")
         self.assertEqual(end.code, Code.TOO_LARGE)
 
+    def test_joins_behind_hello(self) -> None:
+        """What comes behind a HELLO, in one read or in several, is heard after WELCOME, in order."""
+        join = control(FrameType.JOIN, b'{"txn":1,"stream":"s"}')
+        for pieces in (
+            [control(FrameType.HELLO, encode(GREETING)) + join + FRAME],
+            [control(FrameType.HELLO, encode(GREETING)), join, FRAME],
+        ):
+            session = Session(opener=False, now=0.0, expected_id=ID)
+            events = [event for piece in pieces for event in session.receive(piece, 0.0)]
+            self.assertEqual([type(event) for event in events], [HelloReceived])
+            self.assertFalse(session.holding, "not before WELCOME")
+            session.welcome(id=RP)
+            self.assertTrue(session.holding)
+            asked, media_frame = session.receive(b"", 0.0)
+            self.assertIsInstance(asked, JoinAsked)
+            self.assertEqual(media_frame, FRAME)
+            self.assertFalse(session.holding)
+
+    def test_too_much_behind_hello(self) -> None:
+        """What is kept for after WELCOME is bounded, and a break behind it counts when its turn comes."""
+        session = Session(opener=False, now=0.0, expected_id=ID)
+        session.receive(control(FrameType.HELLO, encode(GREETING)), 0.0)
+        self.assertEqual(ended(session.receive(b"\x00\x00\x05" * 2_000, 0.0)).code, Code.ORDER)
+        session = Session(opener=False, now=0.0, expected_id=ID)
+        session.receive(control(FrameType.HELLO, encode(GREETING)) + FRAME + b"\xff\xff\x05", 0.0)
+        session.welcome(id=RP)
+        events = session.receive(b"", 0.0)
+        self.assertEqual(events[0], FRAME)
+        self.assertEqual(ended(events).code, Code.TOO_LARGE)
+
     def test_handshake_deadline(self) -> None:
         """Who says nothing is told so and shed, at either end."""
         for opener in (True, False):
