@@ -23,6 +23,7 @@ from uuid import UUID
 
 import attrs
 
+from ice.link.naming import stream_key
 from ice.link.peer import MAX_COST, MAX_LINKS
 from ice.rallypoint.flood import FORGET_S, Flood
 from ice.rallypoint.interest import Wishes
@@ -251,6 +252,8 @@ class Mesh(Generic[LinkT]):
 
     def want(self, key: int, stream_id: str, now: float) -> bool:
         """One local listener more on a stream; whether JOINED may be sent at once.  If not, :class:`Settled` will say when."""
+        if stream_key(stream_id) != key:
+            raise ValueError(f"{key:016x} is not the key of {stream_id!r}")
         return self._wishes.want(key, stream_id, now)
 
     def unwant(self, key: int, now: float) -> None:
