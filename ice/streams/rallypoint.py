@@ -450,8 +450,8 @@ class RallypointNetwork:
         """A Rallypoint does not let us into a stream: a person must know; the stream asks again later."""
         self.counts.refused_joins[counted(refusal.code)] += 1
         if connection is self._candidate:
-            main = self._main
-            if main is None or not self._joinings[main].has(refusal.stream):
+            here = None if self._main is None else self._joinings.get(self._main)
+            if here is None or not here.has(refusal.stream):
                 return  # what we do not have here, we do not lose there
             connection.give_up(
                 Code.DENIED, f"it refuses stream {plain(refusal.stream.stream_id)}: {refusal.why}"
