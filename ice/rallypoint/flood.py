@@ -99,8 +99,8 @@ class Flood(Generic[LinkT]):
         self._sign = sign
         self._random_bytes = random_bytes
         self._reborn_at = float("-inf")
-        #: Refused for their rate: when to ask, and whom.
-        self._repairs: dict[int, tuple[float, LinkT]] = {}
+        #: Origins of which a neighbour and we may hold different words, because one of us was asked or told too often: when to compare.
+        self._repairs: dict[tuple[LinkT, int], float] = {}
         #: Origins that we no longer are, or never were; the newest last.
         self._former: list[int] = []
         self.own = self._begin(certificate, now)
@@ -125,7 +125,7 @@ class Flood(Generic[LinkT]):
         assert interest is not None, "our own wishes are counted"
         self._sign_interest(interest)
         base = own.interest.number
-        self.keys_changed.update(self.ledger.wants(own, interest))
+        self._now_wants(own, interest, added, removed)
         names = {key: ids[key] for key in added if key in ids}
         self.ledger.wanted.name(names)
         said = Delta(own.origin, base, number, len(interest), added, removed, names, interest.signature)
@@ -154,12 +154,14 @@ class Flood(Generic[LinkT]):
         """A link is gone."""
         neighbour = self.neighbours.pop(link, None)
         if neighbour is not None:
-            self._repairs = {o: repair for o, repair in self._repairs.items() if repair[1] != link}
+            self._repairs = {pair: due for pair, due in self._repairs.items() if pair[0] != link}
             self.restate = self.links_changed = True
         return neighbour
 
     def receive(self, neighbour: Neighbour[LinkT], frame: bytes, now: float) -> None:
         """One whole TOPOLOGY or INTEREST frame."""
+        if neighbour.ending:
+            return
         kind, body = frame[2], frame[HEADER.size :]
         try:
             said = parse_topology(body) if kind == FrameType.TOPOLOGY else parse_interest(body)
@@ -189,6 +191,7 @@ class Flood(Generic[LinkT]):
         """Count, charge, and end a link that has gone too far."""
         self.ledger.refused[refused.reason] += 1
         if refused.points and neighbour.fault(refused.points, now):
+            neighbour.ending = True
             self.out.append(End(neighbour.link, "refused", f"too much of it was refused, lastly: {refused}"))
             self.out.append(Notice("faults", neighbour.id, f"{refused.reason}: {refused}"))
 
@@ -197,18 +200,19 @@ class Flood(Generic[LinkT]):
         self.keys_changed.update(self.ledger.forget(record))
         self.changed.add(record.id)
         self._untell(record.origin)
-        self._repairs.pop(record.origin, None)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """What is due by time alone."""
-        for origin, (due, link) in list(self._repairs.items()):
-            if due <= now:
-                del self._repairs[origin]
-                record, neighbour = self.records.get(origin), self.neighbours.get(link)
-                if record is not None and neighbour is not None:
-                    self._send(neighbour, summary([_entry(record)]))
+        while self._repairs:
+            pair, due = next(iter(self._repairs.items()))  # the first that was noted is the first that is due
+            if due > now:
+                break
+            del self._repairs[pair]
+            record, neighbour = self.records.get(pair[1]), self.neighbours.get(pair[0])
+            if record is not None and neighbour is not None:
+                self._send(neighbour, summary([_entry(record)], ask=True))
         value = b""
         for neighbour in self.neighbours.values():
             if neighbour.digest_at <= now:
@@ -219,9 +223,8 @@ class Flood(Generic[LinkT]):
     @property
     def deadline(self) -> float:
         """When :meth:`tick` has something to do."""
-        repairs = (due for due, _ in self._repairs.values())
         digests = (neighbour.digest_at for neighbour in self.neighbours.values())
-        return min(min(repairs, default=float("inf")), min(digests, default=float("inf")))
+        return min(next(iter(self._repairs.values()), float("inf")), min(digests, default=float("inf")))
 
     # -- hearing -------------------------------------------------------------------------------------------------------
 
@@ -236,7 +239,7 @@ class Flood(Generic[LinkT]):
             if refused.reason == "unknown-origin" and neighbour.first("ask state", origin, now, self._bound):
                 self._send(neighbour, state_request(origin))
             elif refused.reason == "rate":
-                self._repairs.setdefault(origin, (now + REPAIR_S, neighbour.link))
+                self._repair(neighbour, origin, now)
             elif refused.reason == "superseded" and said.own and said.id == neighbour.id:
                 self.out.append(End(neighbour.link, "replaced", str(refused)))
             raise
@@ -259,6 +262,8 @@ class Flood(Generic[LinkT]):
         """The far end of a link says which origin it is."""
         if said.id != neighbour.id:
             raise Refused("identity", 9, f"the link of {neighbour.id} says it is {said.id}")
+        if neighbour.leaf and not said.leaf:
+            raise Refused("role", 9, f"{neighbour.name} was let in as a leaf and says it is none")
         if neighbour.origin != said.origin:
             neighbour.origin = said.origin
             neighbour.acknowledged = 0
@@ -294,11 +299,11 @@ class Flood(Generic[LinkT]):
                 if neighbour.first("ask state", said.origin, now, self._bound):
                     self._send(neighbour, state_request(said.origin))
             elif refused.reason == "rate":
-                self._repairs.setdefault(said.origin, (now + REPAIR_S, neighbour.link))
+                self._repair(neighbour, said.origin, now)
             raise
         if accepted is not None:
             record, interest = accepted
-            self.keys_changed.update(self.ledger.wants(record, interest))
+            self._now_wants(record, interest, said.added, said.removed)
             self.ledger.wanted.name(said.ids)
             self._spread(frame, record, neighbour)
         self._acknowledge(neighbour, said.origin)
@@ -344,10 +349,10 @@ class Flood(Generic[LinkT]):
             record = self.ledger.full(said.origin, interest, now)
         except Refused as refused:
             if refused.reason == "rate":
-                self._repairs.setdefault(said.origin, (now + REPAIR_S, neighbour.link))
+                self._repair(neighbour, said.origin, now)
             raise
         if record is not None:
-            self.keys_changed.update(self.ledger.wants(record, interest))
+            self._now_wants(record, interest, *interest.against(record.interest))
             self.ledger.wanted.name(parts.ids)
             # Others may have missed it as we have: they are told the number, and ask if they lack it.
             self._spread(summary([_entry(record)], ask=True), record, neighbour)
@@ -403,6 +408,12 @@ class Flood(Generic[LinkT]):
         record = self.records.get(origin)
         if record is not None and neighbour.first("say interest", origin, now, self._bound):
             self._send_full(neighbour, record)
+
+    def _now_wants(
+        self, record: Record, interest: Interest, added: Iterable[int], removed: Iterable[int]
+    ) -> None:
+        self.ledger.wants(record, interest, added, removed)
+        self.keys_changed.update(added, removed)
 
     # -- saying --------------------------------------------------------------------------------------------------------
 
@@ -496,7 +507,13 @@ class Flood(Generic[LinkT]):
             neighbour.told.add(record.origin)
             self._send(neighbour, self._state(record, certified=certified, own=record is self.own))
         if entry.interest < record.interest.number:
-            self._send_full(neighbour, record)
+            if neighbour.first("say interest", record.origin, now, self._bound):
+                self._send_full(neighbour, record)
+            else:
+                self._repair(neighbour, record.origin, now)
+
+    def _repair(self, neighbour: Neighbour[LinkT], origin: int, now: float) -> None:
+        self._repairs.setdefault((neighbour.link, origin), now + REPAIR_S)
 
     def _send_full(self, neighbour: Neighbour[LinkT], record: Record) -> None:
         interest = record.interest

@@ -20,6 +20,8 @@ from ice.link.peer import PART_BYTES, cost_of
 LINGER_S = 1.0
 #: JOINED waits for the neighbours this long at most (docs/link-protocol.md).
 SETTLE_S = 0.25
+#: What one change of an interest costs all who check it: the hash is over all of its keys.
+KEYS_PER_FLOOD = 4_096
 #: Stream ids remembered; of more streams only the keys are known, which is all that routing needs.
 MAX_IDS = 131_072
 _FEW = 64  # changes that are cheaper to insert one by one than to sort anew
@@ -64,6 +66,11 @@ class Interest:
         """The keys that this one has and ``other`` has not, and the other way round."""
         mine, theirs = set(self.keys), set(other.keys)
         return list(mine - theirs), list(theirs - mine)
+
+
+def weight_of(keys: int) -> float:
+    """What a change of an interest of so many keys counts for, in floods."""
+    return 1 + keys / KEYS_PER_FLOOD
 
 
 def _digest(keys: "array[int]") -> bytes:

@@ -5,7 +5,8 @@ reason, a counter, and a price in points for the neighbour that brought it (:mod
 
     malformed         bytes that cannot be                                       2
     forged            the signature does not fit                                 4
-    identity          a certificate that names another UUID                      4
+    identity          a certificate that names another UUID, a link that leads to another   4, 9
+    role              a link of the role leaf whose far side says it is none     9
     untrusted         no certificate of our authority's Rallypoints, or revoked  ½, once a minute for each origin
     absurd            it names itself, adds what is there, removes what is not   2
     absurd-number     a number beyond all numbers                                2
@@ -34,7 +35,7 @@ import attrs
 
 from ice.errors import RemoteError
 from ice.link.peer import Delta, State, interest_message, topology_message
-from ice.rallypoint.interest import Interest, Wanted
+from ice.rallypoint.interest import Interest, Wanted, weight_of
 from ice.rallypoint.topology import Record
 
 Sign = Callable[[bytes], bytes]
@@ -44,7 +45,8 @@ Verify = Callable[[bytes, bytes, bytes], bool]
 Identify = Callable[[bytes], UUID]
 """The UUID of a certificate (DER) of one of our authority's Rallypoints that may be believed now; raises RemoteError."""
 
-#: Floods of one origin that are accepted at once, and how many more each second: an honest one keeps to 30.
+#: Floods of one origin that are accepted at once, and how many more each second: an honest one keeps to 30.  A large interest counts
+#: for several.
 ALLOWANCE = 200.0
 ALLOWANCE_PER_S = 60.0
 #: Origins of one UUID that are held at once: its life, an earlier one not yet disowned, and twins.
@@ -202,12 +204,10 @@ class Ledger:
         self._accept(record, interest, now)
         return record
 
-    def wants(self, record: Record, interest: Interest) -> list[int]:
-        """Let an accepted interest be the present one; returns the keys that are wanted now and were not, or no longer."""
-        added, removed = interest.against(record.interest)
+    def wants(self, record: Record, interest: Interest, added: Iterable[int], removed: Iterable[int]) -> None:
+        """Let an accepted interest be the present one, and its difference from the last be known."""
         self.wanted.change(record.origin, added, removed)
         record.interest = interest
-        return added + removed
 
     def signed_interest(self, record: Record, interest: Interest) -> bool:
         """Whether the origin has signed this interest."""
@@ -266,17 +266,18 @@ class Ledger:
             raise Refused("limit-keys", 0, f"{self.bounds.keys_in_all} keys are held")
 
     def _accept(self, record: Record, interest: Interest, now: float) -> None:
-        self._allowed(record, now)
+        weight = weight_of(len(interest))
+        self._allowed(record, now, weight)
         if not self.signed_interest(record, interest):
             raise Refused("forged", 4, f"an interest of {record.name} that it has not signed")
-        record.allowance -= 1
+        record.allowance -= weight
         self.accepted += 1
 
-    def _allowed(self, record: Record, now: float) -> None:
+    def _allowed(self, record: Record, now: float, weight: float = 1.0) -> None:
         earned = (now - record.allowance_at) * ALLOWANCE_PER_S
         record.allowance = min(ALLOWANCE, record.allowance + earned)
         record.allowance_at = now
-        if record.allowance < 1:
+        if record.allowance < weight:
             raise Refused("rate", 0, f"{record.name} changes more than {ALLOWANCE_PER_S:.0f} times a second")
 
     def _signed(self, record: Record, message: bytes, signature: bytes) -> bool:

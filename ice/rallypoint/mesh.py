@@ -23,10 +23,11 @@ from uuid import UUID
 
 import attrs
 
+from ice.errors import LocalError
 from ice.link.naming import stream_key
 from ice.link.peer import MAX_COST, MAX_LINKS
 from ice.rallypoint.flood import FORGET_S, Flood
-from ice.rallypoint.interest import Wishes
+from ice.rallypoint.interest import Wishes, weight_of
 from ice.rallypoint.ledger import Bounds, Identify, Ledger, Sign, Verify
 from ice.rallypoint.neighbours import End, Neighbour, Notice, Output, Settled
 from ice.rallypoint.routes import Account, Counts, Passed, Routes
@@ -34,9 +35,8 @@ from ice.rallypoint.topology import BOTH_S, Edge, Graph, Record, cost_of, depth_
 from ice.rallypoint.trees import Forest, grown
 
 #: Floods of our own at once, and per second after that: what happens in between is told together.
-BURST = 20.0
-STATES_PER_S = 10.0
-INTERESTS_PER_S = 20.0
+STATES, STATES_PER_S = 6.0, 10.0
+INTERESTS, INTERESTS_PER_S = 20.0, 20.0
 
 LinkT = TypeVar("LinkT", bound=Hashable)
 
@@ -73,25 +73,29 @@ class Detour:
     reach: Reach | None
 
 
+class TooManyStreams(LocalError):
+    """More streams than other Rallypoints would believe that one has listeners for."""
+
+
 class _Purse:
     """A bounded number of floods per second."""
 
-    __slots__ = ("_at", "_left", "_per_s")
+    __slots__ = ("_at", "_left", "_most", "_per_s")
 
-    def __init__(self, per_s: float, now: float) -> None:
+    def __init__(self, most: float, per_s: float, now: float) -> None:
         self._per_s = per_s
-        self._left = BURST
+        self._left = self._most = most
         self._at = now
 
     def ready_at(self, now: float) -> float:
         """When the next may be said."""
-        self._left = min(BURST, self._left + (now - self._at) * self._per_s)
+        self._left = min(self._most, self._left + (now - self._at) * self._per_s)
         self._at = now
         return now if self._left >= 1 else now + (1 - self._left) / self._per_s
 
-    def spend(self) -> None:
-        """One is said."""
-        self._left -= 1
+    def spend(self, weight: float = 1.0) -> None:
+        """One is said, which counts for ``weight``."""
+        self._left -= weight
 
     @property
     def next_at(self) -> float:
@@ -125,7 +129,12 @@ class Mesh(Generic[LinkT]):
         )
         self.forest = Forest(self.origin, self.graph)
         self.routes: Routes[LinkT] = Routes(
-            self.origin, self.ledger.records.__contains__, self._next_hops, self._flood_hops, leaf=leaf
+            self.origin,
+            self.ledger.records.__contains__,
+            self.ledger.wanted.origins,
+            self._next_hops,
+            self._flood_hops,
+            leaf=leaf,
         )
         self._wishes = Wishes()
         self._links: dict[int, LinkT] = {}
@@ -134,8 +143,8 @@ class Mesh(Generic[LinkT]):
         self._twins: set[UUID] = set()
         self._expiries: deque[float] = deque()
         self._forget_at = float("inf")
-        self._states = _Purse(STATES_PER_S, now)
-        self._interests = _Purse(INTERESTS_PER_S, now)
+        self._states = _Purse(STATES, STATES_PER_S, now)
+        self._interests = _Purse(INTERESTS, INTERESTS_PER_S, now)
         self._draining = False
         self._flood.own.reached = True
         self._conclude(now)
@@ -176,9 +185,9 @@ class Mesh(Generic[LinkT]):
         """The id of a stream that somebody in the mesh wants, where it was told: for people, and to notice two ids with one key."""
         return self.ledger.wanted.ids.get(key)
 
-    def reach(self, now: float) -> list[Reach]:
+    def reach(self) -> list[Reach]:
         """Every other Rallypoint that can be reached, nearest first."""
-        tree = self.forest.tree(self.origin, now)
+        tree = self.forest.own
         found = []
         for origin, distance in sorted(tree.distances.items(), key=lambda item: (item[1], item[0])):
             child = tree.shape.child(origin)
@@ -188,10 +197,10 @@ class Mesh(Generic[LinkT]):
                 found.append(Reach(records[origin].id, origin, cost, depth, records[child].id))
         return found
 
-    def detours(self, expected: Iterable[UUID], now: float) -> list[Detour]:
+    def detours(self, expected: Iterable[UUID]) -> list[Detour]:
         """Rallypoints of ``expected`` to which no link stands, and how they are reached instead."""
         linked = {neighbour.id for neighbour in self.neighbours if neighbour.ready}
-        reach = {far.id: far for far in self.reach(now)}
+        reach = {far.id: far for far in self.reach()}
         return [Detour(id, reach.get(id)) for id in expected if id not in linked and id != self.id]
 
     def trace(self, key: int, origin: int | None = None) -> list[Hop]:
@@ -218,8 +227,11 @@ class Mesh(Generic[LinkT]):
 
     # -- what happens ------------------------------------------------------------------------------------------------------
 
-    def link_up(self, link: LinkT, id: UUID, cost: int, now: float) -> None:
-        """A link to another Rallypoint of our authority stands; ``id`` is in its certificate, ``cost`` 1 to 65,535 is what we set for it."""
+    def link_up(self, link: LinkT, id: UUID, cost: int, now: float, *, leaf: bool = False) -> None:
+        """A link to another Rallypoint of our authority stands.
+
+        ``id`` is in its certificate, ``cost`` (1 to 65,535) is what we set for it; ``leaf``: it was let in as a leaf.
+        """
         if id == self.id:
             sentence = (
                 "the far side has our own UUID: our own address among the peers, or a copy of our certificate"
@@ -229,7 +241,7 @@ class Mesh(Generic[LinkT]):
         if len(self._flood.neighbours) >= MAX_LINKS:
             self._flood.out.append(End(link, "limit", f"{MAX_LINKS} links to Rallypoints are held"))
             return
-        self._flood.up(Neighbour(link, id, _checked(cost), now))
+        self._flood.up(Neighbour(link, id, _checked(cost), now, leaf))
 
     def link_down(self, link: LinkT, now: float) -> None:
         """A link is gone; unknown ones are ignored."""
@@ -254,6 +266,8 @@ class Mesh(Generic[LinkT]):
         """One local listener more on a stream; whether JOINED may be sent at once.  If not, :class:`Settled` will say when."""
         if stream_key(stream_id) != key:
             raise ValueError(f"{key:016x} is not the key of {stream_id!r}")
+        if len(self._wishes) >= self.ledger.bounds.keys:
+            raise TooManyStreams(f"the mesh takes {self.ledger.bounds.keys} streams of one Rallypoint")
         return self._wishes.want(key, stream_id, now)
 
     def unwant(self, key: int, now: float) -> None:
@@ -307,7 +321,8 @@ class Mesh(Generic[LinkT]):
         if self._expiries and self._expiries[0] <= now:
             while self._expiries and self._expiries[0] <= now:
                 self._expiries.popleft()
-            self.routes.tree_changed(self.forest.expire(now))
+            for root, moved in self.forest.expire(now):
+                self.routes.tree_changed(root, moved)
         if now >= self._forget_at:
             self._forget_at = float("inf")
             for record in list(self.records):
@@ -342,8 +357,8 @@ class Mesh(Generic[LinkT]):
             added, removed = wishes.take(now)
             if not added and not removed:
                 return
-            self._interests.spend()
             self._flood.say_interest(added, removed, wishes.ids)
+            self._interests.spend(weight_of(len(self._flood.own.interest)))
             wishes.told(added, self._flood.own.interest.number)
 
     def _say_state(self, now: float) -> None:
@@ -382,7 +397,8 @@ class Mesh(Generic[LinkT]):
                 edges += self._draw(id, now)
             flood.changed.clear()
             if edges:
-                self.routes.tree_changed(self.forest.changed(edges, now))
+                for root, moved in self.forest.changed(edges, now):
+                    self.routes.tree_changed(root, moved)
                 self._expiries.append(now + BOTH_S)
             self.routes.flood_changed()
             self._reach(now)
@@ -439,7 +455,7 @@ class Mesh(Generic[LinkT]):
 
     def _reach(self, now: float) -> None:
         """Note which origins there is a way to; from the others a minute runs."""
-        reached = self.forest.tree(self.origin, now).distances
+        reached = self.forest.own.distances
         for record in self.records:
             if record.origin in reached:
                 record.forget_at = None

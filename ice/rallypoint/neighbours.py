@@ -92,6 +92,8 @@ class Neighbour(Generic[LinkT]):
     id: UUID
     cost: int
     since: float
+    #: Let in as a leaf: its own state must say so too.
+    leaf: bool = False
     carrier: Carrier = attrs.field(factory=Carrier)
     #: Its present origin, once it has said so.
     origin: int | None = None
@@ -108,6 +110,8 @@ class Neighbour(Generic[LinkT]):
     #: When something was last asked of it or answered to it: (what, origin).
     spoken: dict[tuple[str, int], float] = attrs.field(factory=dict)
     refused: int = 0
+    #: It has run out of points: nothing of it is heard any more.
+    ending: bool = False
     _points: float = PATIENCE
     _points_at: float = 0.0
     _summaries: float = SUMMARIES

@@ -14,14 +14,14 @@ that is full gives up its own oldest window; when the house is full, the largest
 forgotten, a little at a time, and with a route's last window the route.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Set
 from typing import Generic, TypeVar
 
 import attrs
 
 from ice.link.frame import FrameType
 from ice.link.peer import MAX_HOPS, MEDIA_AT, RELAY, onward, relay
-from ice.link.window import DUPLICATE, JUMP, MARK_LIFE_S, Window
+from ice.link.window import BITMAP_LIFE_S, DUPLICATE, FRESH, JUMP, MARK_LIFE_S, Window
 
 #: Windows that one neighbour may open, all origins together: some 25 MB.
 MAX_PEER_WINDOWS = 65_536
@@ -129,16 +129,18 @@ class Routes(Generic[LinkT]):
         self,
         origin: int,
         known: Callable[[int], bool],
+        wanted: Callable[[int], Sequence[int]],
         next_hops: Callable[[int, int, float], tuple[LinkT, ...]],
         flood_hops: Callable[[int], tuple[LinkT, ...]],
         *,
         leaf: bool,
     ) -> None:
-        """``known``: whether an origin exists; ``next_hops(origin, key, now)``; ``flood_hops(key)``: core neighbours, and leaves that want it."""
+        """``known``: whether an origin exists; ``wanted(key)``: the origins that want a stream; ``next_hops(origin, key, now)``; ``flood_hops(key)``: core neighbours, and leaves that want it."""
         self.origin = origin
         self.counts = Counts()
         self.windows = 0
         self._known = known
+        self._wanted = wanted
         self._next_hops = next_hops
         self._flood_hops = flood_hops
         self._leaf = leaf
@@ -189,8 +191,9 @@ class Routes(Generic[LinkT]):
         window = route.windows.get(source)
         if window is None:
             window = self._window(route, source, carrier.account)
+        asked_at = window.asked_at
         verdict = window.ask(sequence, now)
-        if verdict:
+        if verdict and not (verdict == JUMP and self._believed(route, source, sequence, asked_at, now)):
             self._not_fresh(verdict)
             return None
         counts.passed += 1
@@ -222,8 +225,9 @@ class Routes(Generic[LinkT]):
         window = route.windows.get(source)
         if window is None:
             window = self._window(route, source, account)
+        asked_at = window.asked_at
         verdict = window.ask(sequence, now)
-        if verdict:
+        if verdict and not (verdict == JUMP and self._believed(route, source, sequence, asked_at, now)):
             self._not_fresh(verdict)
             return None
         next_hops = route.hops
@@ -251,10 +255,10 @@ class Routes(Generic[LinkT]):
         """No link of a local identity is left; its windows live on, as long as windows do."""
         self._accounts.pop(identity, None)
 
-    def tree_changed(self, origins: Iterable[int]) -> None:
-        """The trees of ``origins`` are others now."""
-        for origin in origins:
-            for route in self._routes.get(origin, {}).values():
+    def tree_changed(self, origin: int, moved: Set[int]) -> None:
+        """In the tree of ``origin``, those in ``moved`` lie below another neighbour of ours."""
+        for route in self._routes.get(origin, {}).values():
+            if not moved.isdisjoint(self._wanted(route.key)):
                 route.hops = None
 
     def interest_changed(self, keys: Iterable[int]) -> None:
@@ -271,7 +275,8 @@ class Routes(Generic[LinkT]):
 
     def flood_changed(self) -> None:
         """Core neighbours have come or gone."""
-        self.tree_changed((_FLOODED,))
+        for route in self._routes.get(_FLOODED, {}).values():
+            route.hops = None
 
     def forget(self, origin: int) -> None:
         """An origin is no more."""
@@ -365,6 +370,14 @@ class Routes(Generic[LinkT]):
             del streams[origin]
             if not streams:
                 del self._by_key[key]
+
+    def _believed(self, route: Route[LinkT], source: int, sequence: int, asked_at: float, now: float) -> bool:
+        """Whether a jump is believed at once: after a silence it is no news that datagrams were missed, and if every Rallypoint on the
+        way wanted a confirmation, each would cost one datagram more."""
+        if now - asked_at <= BITMAP_LIFE_S:
+            return False
+        fresh = route.windows[source] = Window()
+        return fresh.ask(sequence, now) == FRESH
 
     def _not_fresh(self, verdict: int) -> None:
         if verdict == DUPLICATE:

@@ -5,7 +5,8 @@ ones the way whose last Rallypoint has the lower origin.  A leaf is reached but 
 
 **Changes.** A tree is not grown anew when the graph changes.  What hung on a broken edge is cut off and grown again from its border, and a
 better edge spreads only as far as it improves anything; a tree that the change does not touch is not looked at again.  The result is
-exactly the tree that would have been grown from nothing (a test holds it to that).
+exactly the tree that would have been grown from nothing (a test holds it to that).  Most changes of a tree are elsewhere: what counts here is
+which Rallypoints now lie below another neighbour of ours, and only streams that one of those wants get new next hops.
 
 **Both ways for two seconds.** Rallypoints do not hear of a change at the same instant.  So each tree remembers the shapes of the last two
 seconds, and next hops are those of all of them; the windows of whoever hears a datagram twice let it pass once.  A tree that is first
@@ -14,14 +15,12 @@ needed within these two seconds grows its former shapes from the former graphs.
 Trees exist only for origins whose datagrams come through here; :class:`Forest` holds them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 
 from ice.rallypoint.topology import BOTH_S, MAX_SNAPSHOTS, Adjacency, Edge, Graph
 
 _NOBODY = -1
-#: Edges that may be waiting for a tree that nobody asks for; beyond it the tree is grown from nothing when it is needed.
-MAX_PENDING = 256
 
 
 class Shape:
@@ -50,21 +49,28 @@ class Shape:
             below[passed] = found
         return found
 
+    def moved(self, since: "Shape", suspects: Iterable[int]) -> set[int]:
+        """Who lies below another child of ours than in an earlier shape, or no longer or newly below any.
+
+        ``suspects``: those whose parent is another.  Who has moved has moved with a suspect above, so if none of them has, nobody has.
+        """
+        if all(self.child(vertex) == since.child(vertex) for vertex in suspects):
+            return set()
+        vertices = self.parents.keys() | since.parents.keys()
+        return {vertex for vertex in vertices if self.child(vertex) != since.child(vertex)}
+
 
 class Tree:
     """The shortest-path tree of ``root`` in a graph."""
 
-    __slots__ = ("distances", "former", "parents", "pending", "pending_at", "root", "shape")
+    __slots__ = ("distances", "former", "parents", "root", "shape")
 
     def __init__(self, root: int, graph: Graph, me: int) -> None:
         self.root = root
         self.parents, self.distances = grown(root, graph.adjacency, graph.leaves)
         self.shape = Shape(self.parents, me)
-        #: Shapes of the last two seconds, and until when each is served.
-        self.former: list[tuple[float, Shape]] = []
-        #: Edges that changed since it was last looked at, and when the last of them did.
-        self.pending: list[Edge] = []
-        self.pending_at = 0.0
+        #: Shapes of the last two seconds: until when each is served, and who has moved since.
+        self.former: list[tuple[float, Shape, set[int]]] = []
 
     def touched(self, graph: Graph, edges: Iterable[Edge]) -> bool:
         """Whether a change of ``edges`` to what they are in ``graph`` can make any difference here."""
@@ -77,8 +83,8 @@ class Tree:
             for u, v in edges
         )
 
-    def update(self, graph: Graph, edges: Iterable[Edge]) -> None:
-        """Follow a change of ``edges``."""
+    def update(self, graph: Graph, edges: Iterable[Edge]) -> set[int]:
+        """Follow a change of ``edges``; returns the vertices that may have another parent."""
         parents, distances = dict(self.parents), self.distances
         adjacency, leaves, root = graph.adjacency, graph.leaves, self.root
         edges = list(edges)
@@ -103,8 +109,9 @@ class Tree:
                 weight_or_none = adjacency.get(u, {}).get(v)
                 if weight_or_none is not None and u in distances and (u == root or u not in leaves):
                     heappush(heap, (distances[u] + weight_or_none, u, v))
-        _spread(heap, root, parents, distances, adjacency, leaves)
+        lost |= _spread(heap, root, parents, distances, adjacency, leaves)
         self.parents = parents
+        return lost
 
     def _better(self, graph: Graph, u: int, v: int) -> bool:
         weight = graph.adjacency.get(u, {}).get(v)
@@ -131,8 +138,9 @@ def _spread(
     distances: dict[int, int],
     adjacency: Adjacency,
     leaves: frozenset[int],
-) -> None:
-    """Let candidates (distance, parent, vertex) spread as far as they are better than what is there."""
+) -> set[int]:
+    """Let candidates (distance, parent, vertex) spread as far as they are better than what is there; returns where."""
+    reached = set()
     while heap:
         distance, parent, vertex = heappop(heap)
         known = distances.get(vertex)
@@ -140,6 +148,7 @@ def _spread(
             continue
         parents[vertex] = parent
         distances[vertex] = distance
+        reached.add(vertex)
         if known == distance or vertex in leaves:
             continue  # only the parent is another, or nothing goes on from here
         for w, weight in adjacency[vertex].items():
@@ -147,6 +156,7 @@ def _spread(
             there = distances.get(w)
             if there is None or (reach, vertex) < (there, parents.get(w, _NOBODY)):
                 heappush(heap, (reach, vertex, w))
+    return reached
 
 
 class Forest:
@@ -165,50 +175,55 @@ class Forest:
     def __len__(self) -> int:
         return len(self._trees)
 
-    def changed(self, edges: list[Edge], now: float) -> list[int]:
-        """The graph has changed at ``edges``; returns the roots of the trees that may be others now."""
-        touched = []
-        for root, tree in list(self._trees.items()):
-            if not tree.pending and not tree.touched(self._graph, edges):
+    def changed(self, edges: list[Edge], now: float) -> Iterator[tuple[int, set[int]]]:
+        """The graph has changed at ``edges``: roots of trees that are others now, and who has moved in them, as seen from here."""
+        graph = self._graph
+        for root, tree in self._trees.items():
+            if not tree.touched(graph, edges):
                 self.untouched += 1
                 continue
-            tree.pending += edges
-            tree.pending_at = now
-            touched.append(root)
-            if len(tree.pending) > MAX_PENDING and root != self.me:
-                del self._trees[root]
-        self.tree(self.me, now)  # who can be reached is asked at once
-        return touched
+            self.updated += 1
+            was = tree.shape
+            suspects = tree.update(graph, edges)
+            shape = Shape(tree.parents, self.me)
+            moved = shape.moved(was, suspects)
+            tree.shape = shape
+            if moved:
+                tree.former.append((now + BOTH_S, was, moved))
+                if len(tree.former) > MAX_SNAPSHOTS:
+                    del tree.former[1]
+                yield root, moved
 
-    def tree(self, root: int, now: float) -> Tree:
-        """The tree of ``root``, grown or brought up to date as needed."""
-        tree = self._trees.get(root)
-        if tree is None:
-            return self._grow(root, now)
-        if tree.pending:
-            self._follow(tree, now)
-        return tree
+    def tree(self, root: int) -> Tree | None:
+        """The tree of ``root``, if it is in use."""
+        return self._trees.get(root)
 
     def children(self, root: int, vertices: Iterable[int], now: float) -> set[int]:
-        """The neighbours of ours that lead to any of ``vertices`` in the tree of ``root``, as it is or was within two seconds."""
-        tree = self.tree(root, now)
-        found = {tree.shape.child(vertex) for vertex in vertices}
-        for until, shape in tree.former:
+        """The neighbours of ours that lead to any of ``vertices`` in the tree of ``root``, as it is or was within two seconds.
+
+        From here on the tree is in use.
+        """
+        tree = self._trees.get(root)
+        if tree is None:
+            tree = self._grow(root, now)
+        child = tree.shape.child
+        found = {child(vertex) for vertex in vertices}
+        for until, shape, _ in tree.former:
             if until > now:
-                found |= {shape.child(vertex) for vertex in vertices}
+                child = shape.child
+                found |= {child(vertex) for vertex in vertices}
         found.discard(None)
         return found  # type: ignore[return-value]  # None is gone
 
-    def expire(self, now: float) -> list[int]:
-        """Forget shapes whose time is over; returns the roots of the trees that had any."""
+    def expire(self, now: float) -> Iterator[tuple[int, set[int]]]:
+        """Forget shapes whose time is over: roots of the trees that had any, and who had moved."""
         self._graph.expire(now)
-        expired = []
         for root, tree in self._trees.items():
-            kept = [former for former in tree.former if former[0] > now]
-            if len(kept) < len(tree.former):
-                tree.former = kept
-                expired.append(root)
-        return expired
+            if tree.former and tree.former[0][0] <= now:
+                for until, _, moved in tree.former:
+                    if until <= now:
+                        yield root, moved
+                tree.former = [former for former in tree.former if former[0] > now]
 
     def drop(self, root: int) -> None:
         """The tree of ``root`` is not in use any more."""
@@ -220,22 +235,9 @@ class Forest:
         tree = self._trees[root] = Tree(root, graph, self.me)
         for until, adjacency, leaves in graph.former:
             if until > now:
-                parents, _ = grown(root, adjacency, leaves)
-                if parents != tree.parents:
-                    tree.former.append((until, Shape(parents, self.me)))
+                shape = Shape(grown(root, adjacency, leaves)[0], self.me)
+                moved = tree.shape.moved(shape, tree.parents.keys() | shape.parents.keys())
+                if moved:
+                    tree.former.append((until, shape, moved))
         self.grown += 1
         return tree
-
-    def _follow(self, tree: Tree, now: float) -> None:
-        self.updated += 1
-        was = tree.shape
-        tree.update(self._graph, tree.pending)
-        tree.pending = []
-        if tree.parents == was.parents:
-            return
-        until = tree.pending_at + BOTH_S
-        if until > now:
-            tree.former.append((until, was))
-            if len(tree.former) > MAX_SNAPSHOTS:
-                del tree.former[1]
-        tree.shape = Shape(tree.parents, self.me)

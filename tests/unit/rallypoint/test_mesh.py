@@ -221,7 +221,7 @@ class LifeTests(SynchronousTestCase):
         for node in network.nodes[:3]:
             self.assertEqual([notice.id for notice in node.notices if notice.what == "twin"], [id_of(3)])
             self.assertEqual(node.mesh.twins, {id_of(3)})
-            reached = {reach.origin for reach in node.mesh.reach(network.now)}
+            reached = {reach.origin for reach in node.mesh.reach()}
             self.assertEqual(len(reached), 3)
             self.assertIn(winner, reached)
         self.assertEqual([e for node in network.nodes[:3] for e in node.ended], ["twin"])
@@ -259,7 +259,7 @@ class LifeTests(SynchronousTestCase):
                 network.nodes[1].pump()
                 new.pump()
             network.run(2)
-            reached = {reach.origin for reach in network.nodes[2].mesh.reach(network.now)}
+            reached = {reach.origin for reach in network.nodes[2].mesh.reach()}
             self.assertIn(new.mesh.origin, reached, f"old {old.mesh.origin:x}")
             self.assertNotIn(old.mesh.origin, reached)
 
@@ -288,7 +288,7 @@ class LifeTests(SynchronousTestCase):
         network.run(1)
         # Back to before: the same origin, older numbers.
         own = mesh.ledger.records[mesh.origin]
-        mesh.ledger.wants(own, interest)
+        mesh.ledger.wants(own, interest, *interest.against(own.interest))
         own.state = state
         before = mesh.origin
         for other in (1, 2):
@@ -318,7 +318,7 @@ class LifeTests(SynchronousTestCase):
         node.listen("alpha")
         network.run(1)
         own, before = mesh.ledger.records[mesh.origin], mesh.origin
-        mesh.ledger.wants(own, interest)
+        mesh.ledger.wants(own, interest, *interest.against(own.interest))
         network.cut(0, 1)
         network.run(0)
         own.state = network.nodes[1].mesh.ledger.records[before].state
@@ -353,7 +353,7 @@ class LinkTests(SynchronousTestCase):
         network.cut(0, 3)
         network.run(0.5)
         everybody = [id_of(n) for n in range(5)]
-        detours = network.nodes[0].mesh.detours(everybody, network.now)
+        detours = network.nodes[0].mesh.detours(everybody)
         self.assertEqual([detour.id for detour in detours], [id_of(3), id_of(4)])
         there, nowhere = detours
         assert there.reach is not None
@@ -473,6 +473,28 @@ class WindowTests(SynchronousTestCase):
             network.run(seed * 0.01)
             network.join(4, 2, delay=0.002)
             self.assertLess(network.settle(), 1, f"seed {seed}")
+
+    def test_a_talker_that_went_on_while_the_mesh_was_divided(self) -> None:
+        """Counterexample to confirming every jump: each Rallypoint on the way would cost one datagram more."""
+        network = Network(delays=(0.01, 0.01))
+        network.add(6)
+        for n in range(5):
+            network.join(n, n + 1)
+        network.nodes[5].listen("alpha")
+        network.settle()
+        network.nodes[0].say(ALPHA, SOURCE, 0)
+        network.run(1)
+        network.cut(0, 1)
+        network.run(45)
+        network.join(0, 1)
+        network.run(5)
+        for n in range(3_000, 3_010):
+            network.nodes[0].say(ALPHA, SOURCE, n)
+            network.run(0.02)
+        network.run(1)
+        self.assertEqual(
+            [network.nodes[5].heard[ALPHA, SOURCE, n] for n in range(3_000, 3_010)], [0] + [1] * 9
+        )
 
     def test_windows_are_bounded_by_who_brings_them(self) -> None:
         """A neighbour that invents sources loses its own oldest windows, and nobody else's."""

@@ -103,10 +103,10 @@ class MeshTests(Case):
             for link, said in enumerate(frames[::-1]):
                 for frame in said:
                     meshes[link].receive(link, frame, 1.0)
-        self.assertEqual([len(mesh.reach(1.0)) for mesh in meshes], [1, 1])
+        self.assertEqual([len(mesh.reach()) for mesh in meshes], [1, 1])
         self.assertEqual(meshes[1].ledger.wanted.origins(stream_key("one")), (meshes[0].origin,))
         self.assertEqual([mesh.refused for mesh in meshes], [{}, {}])
         revoked = new_list([(certificates[0].serial_number, NOW)], 1, self.authority, self.key, NOW)
         self.believer.trust = Trust((self.authority,), (revoked,))
         meshes[1].reconsider(2.0)
-        self.assertEqual((meshes[1].reach(2.0), len(meshes[1].ledger.wanted)), ([], 0))
+        self.assertEqual((meshes[1].reach(), len(meshes[1].ledger.wanted)), ([], 0))
