@@ -191,7 +191,9 @@ class Forest:
             if moved:
                 tree.former.append((now + BOTH_S, was, moved))
                 if len(tree.former) > MAX_SNAPSHOTS:
-                    del tree.former[1]
+                    # Who moved after the shape that goes is looked at when the one before it does.
+                    until, oldest, since = tree.former[0]
+                    tree.former[:2] = [(until, oldest, since | tree.former[1][2])]
                 yield root, moved
 
     def tree(self, root: int) -> Tree | None:

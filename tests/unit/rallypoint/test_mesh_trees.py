@@ -170,6 +170,34 @@ class ForestTests(SynchronousTestCase):
         self.assertEqual(sorted(forest.expire(7.0)), [(0, {3}), (1, {3})])
         self.assertEqual(forest.children(0, (3,), 7.0), set())
 
+    def test_more_changes_than_shapes_are_kept(self) -> None:
+        """Counterexample: who moved after a shape that had to go is told when the oldest goes, or an old next hop would be served for ever."""
+        graph = Graph()
+        size = 30
+        for vertex in range(3):
+            graph.set(vertex, dict.fromkeys({0, 1, 2} - {vertex} if vertex == 0 else {0}, 1), False, 0.0)
+        for vertex in range(3, size):
+            graph.set(vertex, {1: 1, 2: 2}, False, 0.0)
+        links = {1: {0: 1}, 2: {0: 1}}
+        for vertex in range(3, size):
+            links[1][vertex] = links[2][vertex] = 1
+        for via, there in links.items():
+            graph.set(via, there, False, 0.0)
+        graph.former.clear()
+        forest = Forest(0, graph)
+        hops = {v: forest.children(0, (v,), 10.0) for v in range(3, size)}
+        self.assertEqual(hops, {v: {1} for v in range(3, size)})
+        told: set[int] = set()
+        for vertex in range(3, size):
+            now = 10.0 + vertex * 0.01
+            for root, moved in forest.changed(graph.set(vertex, {2: 2}, False, now), now):
+                self.assertEqual((root, moved), (0, {vertex}))
+            self.assertEqual(forest.children(0, (vertex,), now), {1, 2})
+        self.assertEqual(len(forest.own.former), MAX_SNAPSHOTS)
+        for _, moved in forest.expire(20.0):
+            told |= moved
+        self.assertEqual(told, set(range(3, size)))
+
     def test_what_is_not_touched_is_not_looked_at(self) -> None:
         """A change beyond a better way leaves the tree alone, and one elsewhere in the tree leaves its next hops alone."""
         graph = line(1, 1, 1)
