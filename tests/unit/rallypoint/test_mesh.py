@@ -443,23 +443,22 @@ class WindowTests(SynchronousTestCase):
 
     def test_a_burst_that_begins_right_after_a_change(self) -> None:
         """Counterexample to remembering old next hops per stream in use: a stream that is first used between a change and the word of it."""
-        network = Network(delays=(0.01, 0.01))
-        network.add(4)
-        # 0 reaches 3 over 1 at first; then 2 offers a shorter way, and 1 hears of it late.
-        for a, b, cost in ((0, 1, 10), (1, 3, 10), (0, 2, 1), (2, 3, 100)):
-            network.join(a, b, cost)
-        network.nodes[3].listen("alpha")
+        network = Network()
+        talker, _, offer, listener = network.add(4)
+        # 0 reaches 3 over 1, until 2 and 3 offer a shorter way; 1 hears of it at once, and 0 only later.
+        for a, b, cost, delay in ((0, 1, 10, 0.2), (1, 3, 10, 0.001), (0, 2, 10, 0.2), (2, 3, 100, 0.001)):
+            network.join(a, b, cost, delay)
+        listener.listen("alpha")
         network.settle()
-        for here, there in ((2, 3), (3, 2)):
-            mesh = network.nodes[here].mesh
-            link = next(n.link for n in mesh.neighbours if n.id == id_of(there))
-            mesh.set_cost(link, 1, network.now)
-            network.nodes[here].pump()
-        for n in range(30):
-            network.nodes[0].say(ALPHA, SOURCE, n)
-            network.run(0.002)
+        for node, far in ((offer, listener), (listener, offer)):
+            link = next(n.link for n in node.mesh.neighbours if n.id == far.mesh.id)
+            node.mesh.set_cost(link, 1, network.now)
+            node.pump()
+        for n in range(50):
+            talker.say(ALPHA, SOURCE, n)
+            network.run(0.01)
         network.run(1)
-        self.assertEqual([network.nodes[3].heard[ALPHA, SOURCE, n] for n in range(30)], [1] * 30)
+        self.assertEqual([listener.heard[ALPHA, SOURCE, n] for n in range(50)], [1] * 50)
 
     def test_a_third_party_that_joins_while_a_partition_heals(self) -> None:
         """Counterexample to offering only what can be reached: it is not yet, and nobody would offer it again for half a minute."""
