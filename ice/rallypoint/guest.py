@@ -34,7 +34,7 @@ from ice.rallypoint.registry import ANY, KeyCollision, Registry, Subscriber
 from ice.rallypoint.relay import Refusal, Relay
 from ice.rallypoint.throttle import Throttle
 from ice.security.certificates import BadIdentity, Identity, Role
-from ice.security.contexts import ServerTls
+from ice.security.contexts import ServerTls, peer_of
 from ice.security.refusals import Reason, explain
 from ice.security.trust import Peer
 
@@ -144,8 +144,10 @@ class Guest:
         """TLS stands: look again with the rules of now, which a reload may have changed meanwhile."""
         house = self.house
         trust = house.tls.trust
+        tls = getattr(link.transport, "tls", None)
         try:
-            peer = trust.peer(certificate.to_cryptography())
+            # Whoever owns its socket was looked into during the handshake.
+            peer = peer_of(tls) if tls is not None else trust.peer(certificate.to_cryptography())
         except BadIdentity as error:
             link.refuse(Code.IDENTITY, str(error))
             return
