@@ -28,7 +28,17 @@ LAYERS = [
     ("ground", ["ice", "ice.errors", "ice.net.addresses"]),
     ("mechanisms", ["ice.net", "ice.net.*", "ice.config", "ice.config.*", "ice.observe", "ice.observe.*"]),
     ("mechanisms", ["ice.security.contexts"]),  # speaks Twisted's TLS interfaces
-    ("codecs", ["ice.link.frame", "ice.link.message", "ice.link.naming", "ice.media.rtp", "ice.media.g711"]),
+    (
+        "codecs",
+        [
+            "ice.link.frame",
+            "ice.link.message",
+            "ice.link.naming",
+            "ice.link.peer",
+            "ice.media.rtp",
+            "ice.media.g711",
+        ],
+    ),
     ("engines", ["ice.*"]),
 ]
 HEIGHT = {"ground": 0, "codecs": 1, "engines": 2, "mechanisms": 3, "services": 4, "daemons": 5, "commands": 6}
