@@ -407,6 +407,7 @@ class Session:
                 )
             )
             return True
+        self._expected_id = None  # compared once, and a string for each of thousands of links
         return False
 
     def _heard_bye(self, body: bytes) -> Ended:

@@ -284,6 +284,9 @@ class _Accepted(_OwnedSocket, tcp.Server):  # type: ignore[misc]
         self._prepare()
         self.doRead = self._begin
         super().__init__(sock, *rest)
+        self.logstr = self.repstr = (
+            "a link"  # as many different names as there are links would be read by nobody
+        )
 
     def _begin(self) -> Any:
         self._own(self.server.tls_of(self.socket))  # type: ignore[attr-defined]

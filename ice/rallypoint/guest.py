@@ -34,7 +34,7 @@ from ice.rallypoint.registry import ANY, KeyCollision, Registry, Subscriber
 from ice.rallypoint.relay import Refusal, Relay
 from ice.rallypoint.throttle import Throttle
 from ice.security.certificates import BadIdentity, Identity, Role
-from ice.security.contexts import ServerTls, peer_of
+from ice.security.contexts import ServerTls, forget, peer_of
 from ice.security.refusals import Reason, explain
 from ice.security.trust import Peer
 
@@ -120,6 +120,20 @@ class Guest:
     """The owner of one link (:class:`ice.net.link.Owner`)."""
 
     _log = Logger()
+    __slots__ = (
+        "__weakref__",
+        "_asked_at",
+        "_asks",
+        "_impatience",
+        "_late",
+        "address",
+        "due",
+        "house",
+        "link",
+        "member",
+        "peer",
+        "ticket",
+    )
 
     def __init__(self, house: House, ticket: Ticket, port: int) -> None:
         """``port``: the far side's, for people."""
@@ -161,6 +175,8 @@ class Guest:
             link.refuse(refused.code, refused.sentence)
             return
         self.peer = peer
+        if tls is not None:
+            forget(tls)
         now = house.clock.seconds()
         limits = house.settings.limits
         session = Session(

@@ -195,6 +195,11 @@ def peer_of(connection: SSL.Connection) -> Peer:
     return handshake.peer
 
 
+def forget(connection: SSL.Connection) -> None:
+    """Whoever has asked `peer_of` needs no more of the handshake: half a kilobyte of each of thousands of links."""
+    _HANDSHAKES.pop(connection, None)
+
+
 def speaks_ice(connection: SSL.Connection) -> bool:
     """Whether ``ice-link/1`` was negotiated; where not, say BYE ``alpn`` and close."""
     return bytes(connection.get_alpn_proto_negotiated()) == ALPN
