@@ -32,6 +32,7 @@ from ice.media.payload import Pcm
 from ice.testing.site import Site
 
 from .conftest import Program, clean_environment
+from .slow_path import LongWay
 
 Start = Callable[..., Program]
 
@@ -433,3 +434,26 @@ def test_a_stopped_listener_hears_no_old_audio(place: Rallypoint) -> None:
     assert old <= 5.0 * 50, "the queue on the way is bounded"
     assert summary["skipped"] >= old, "and what is old when it comes is skipped"
     assert ages_s[-1] < 2.0, "in the end Bob hears Anna as she speaks"
+
+
+def test_a_long_way_is_not_throttled(place: Rallypoint) -> None:
+    """300 ms there and back, and 700 ms as over a satellite: every packet is heard, none waits in the Rallypoint's queue until it is dropped."""
+    place.run()
+    for delay_s in (0.15, 0.35):
+        way = LongWay(place.site.port, delay_s)
+        config = place.site.client("bob").config
+        config.write_text(config.read_text().replace(place.site.address, f"127.0.0.1:{way.port}", 1))
+        listener = place.listen("bob")
+        finish(place.talk("anna"))
+        wait_until(
+            lambda listener=listener: bool(events(listener, "ended")), "the sentence is over", listener
+        )
+        links = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{place.site.http_port}/status").read())
+        counters = links["counters"]
+        interrupt(listener)
+        way.close()
+        place.site.client("bob").config.write_text(
+            config.read_text().replace(f"127.0.0.1:{way.port}", place.site.address, 1)
+        )
+        packets = compare(place.sent("anna"), place.heard("bob"))
+        assert (packets.lost, packets.duplicated) == (0, 0), (delay_s, counters)
