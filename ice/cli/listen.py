@@ -104,7 +104,7 @@ async def hear(reactor: Any, stop: Any, loaded: Any, wishes: Wishes) -> int:
             playout.stop()
             way.leaving = True
             await network.stop()
-        _summarise(display, ear, way, wishes)
+        _summarise(display, ear, way, wishes, network.wake.dropped_stale)
     return 0
 
 
@@ -136,19 +136,20 @@ async def _until_done(reactor: Any, stop: Any, wishes: Wishes, ear: Any, playout
         meters.stop()
 
 
-def _summarise(display: Any, ear: Any, way: Any, wishes: Wishes) -> None:
+def _summarise(display: Any, ear: Any, way: Any, wishes: Wishes, stale: int) -> None:
     from ice.cli.display import plural
 
     ear.tell()
     statistics = ear.listener.statistics()
     counters = statistics.counters
+    asleep = f", {stale} dropped because this program stood still meanwhile" if stale else ""
     where = f"; {ear.at_s:.1f} s of sound in {wishes.out}" if wishes.out is not None else ""
     display.say(
         "summary",
         f"heard {plural(len(ear.began), 'burst')}, {plural(statistics.datagrams, 'packet')}: "
-        f"{statistics.missed} lost on the way, {counters.late} late{where}",
+        f"{statistics.missed} lost on the way, {counters.late} late{asleep}{where}",
         stream=wishes.stream_id, bursts=len(ear.began), datagrams=statistics.datagrams, octets=statistics.octets,
-        missed=statistics.missed, lost=counters.lost, late=counters.late, missing=counters.missing,
+        missed=statistics.missed, stale=stale, lost=counters.lost, late=counters.late, missing=counters.missing,
         skipped=counters.skipped, duplicate=counters.duplicate, concealed_ms=counters.concealed_ms,
         refused=dict(statistics.refused), corrupt=statistics.corrupt, path_losses=way.losses,
         out=str(wishes.out) if wishes.out is not None else None, out_s=ear.at_s,

@@ -23,6 +23,9 @@ MEDIA_HEADER = MEDIA.size
 #: The same without the frame header: what ``length`` counts beside the payload.
 MEDIA_OVERHEAD = MEDIA.size - HEADER.size
 
+#: Offset of the flags in a whole MEDIA frame.
+FLAGS_AT = 3
+
 MAX_BODY = 0xFFFF  # what a u16 can say
 MAX_HELLO = 4_096  # nobody has shown who they are yet: enough for every field at its bound, and no more
 MAX_CONTROL = 16_384  # a JOIN of 256 bytes, each written as \\uXXXX, fits ten times over
@@ -87,10 +90,11 @@ class FrameSplitter:
     makes us wait for, or hold, more than one bounded frame.
     """
 
-    __slots__ = ("_rest", "error", "max_control", "max_media")
+    __slots__ = ("error", "max_control", "max_media", "rest")
 
     def __init__(self, *, max_control: int = MAX_CONTROL, max_media: int = MAX_MEDIA_PAYLOAD) -> None:
-        self._rest = b""
+        #: The unfinished frame that is held.
+        self.rest = b""
         self.max_control = max_control
         self.max_media = max_media + MEDIA_OVERHEAD
         #: Set once the stream is broken; frames before the break have been given out.
@@ -99,7 +103,7 @@ class FrameSplitter:
     @property
     def waiting(self) -> int:
         """Bytes of an unfinished frame that are held."""
-        return len(self._rest)
+        return len(self.rest)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Every whole frame that ``data`` completes, in order, header included.
@@ -108,8 +112,8 @@ class FrameSplitter:
         """
         if self.error is not None:
             return []
-        if self._rest:
-            data = self._rest + data
+        if self.rest:
+            data = self.rest + data
         frames: list[bytes] = []
         position, end = 0, len(data)
         while end - position >= 3:
@@ -133,7 +137,7 @@ class FrameSplitter:
                 break
             frames.append(data[position:stop])
             position = stop
-        self._rest = b"" if self.error is not None else data[position:]
+        self.rest = b"" if self.error is not None else data[position:]
         return frames
 
 

@@ -9,12 +9,10 @@ and a frame that has waited too long is not sent at all: late audio is lost audi
 from collections import deque
 from typing import Protocol
 
-from ice.link.frame import Flag
+from ice.link.frame import FLAGS_AT, Flag
 
 MAX_FRAMES = 256  # five seconds of one talker at 50 packets/s
 MAX_AGE_S = 2.0  # who wakes after a minute wants to hear now, not then
-
-_FLAGS_AT = 3  # offset of the flags in a whole MEDIA frame
 
 
 class Gate(Protocol):
@@ -107,7 +105,7 @@ class Outbox:
     def _drop_one(self, frames: deque[tuple[float, bytes]]) -> None:
         self.dropped_full += 1
         for index, (_, frame) in enumerate(frames):
-            if not frame[_FLAGS_AT] & Flag.URGENT:
+            if not frame[FLAGS_AT] & Flag.URGENT:
                 del frames[index]
                 return
         frames.popleft()

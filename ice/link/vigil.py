@@ -53,6 +53,7 @@ class Vigil:
         "_pings",
         "_prompt",
         "carried",
+        "fence",
         "keepalive_s",
         "ping_number",
         "round_trip_s",
@@ -62,6 +63,8 @@ class Vigil:
         self.keepalive_s = keepalive_s
         #: Set by whoever writes media; looked at by :meth:`tick`.
         self.carried = False
+        #: The PING whose answer shows that what comes is new, after we have stood still; 0 for none.
+        self.fence = 0
         #: Of the latest PING that was answered.
         self.round_trip_s: float | None = None
         #: Of the latest PING.
@@ -99,7 +102,7 @@ class Vigil:
         if self._pings and not self._outbox.stale:
             due = min(due, self._pings[0][1] + self.stale_after_s)
         if self._carrying():
-            due = min(due, self._pinged_at + self._busy_interval_s())
+            due = min(due, self._pinged_at + self.busy_interval_s())
         return due
 
     def heard(self, now: float) -> None:
@@ -108,11 +111,19 @@ class Vigil:
         self._asked_at = None
 
     def heard_media(self, now: float) -> None:
-        """Some of them were media."""
-        self._media_heard_at = now
+        """Bytes came, and some of them were media."""
+        self._heard_at = self._media_heard_at = now
+        self._asked_at = None
+
+    def doubt(self, now: float) -> None:
+        """Ask whether what comes is new: :attr:`fence` is 0 again once this PING, and so everything before it, is answered."""
+        self._ask(now)
+        self.fence = self.ping_number
 
     def answered(self, number: int, now: float) -> None:
         """A PONG came; a number that was never asked is passed over."""
+        if self.fence <= number <= self.ping_number:
+            self.fence = 0
         while self._pings and self._pings[0][0] <= number <= self.ping_number:
             asked, asked_at = self._pings.pop(0)
             if asked == number:
@@ -135,7 +146,7 @@ class Vigil:
                 return Verdict.DEAD
             self._asked_at = None  # it is we who stood still, so its answer may lie unread: ask again
         silent = self._asked_at is None and now - self._heard_at >= self._interval_s()
-        if silent or (self._carrying() and now - self._pinged_at >= self._busy_interval_s()):
+        if silent or (self._carrying() and now - self._pinged_at >= self.busy_interval_s()):
             self._ask(now)
             return Verdict.ASK
         return Verdict.NOTHING
@@ -152,12 +163,13 @@ class Vigil:
     def _carrying(self) -> bool:
         return self.carried or self._media_sent_at > self._pinged_at
 
-    def _busy_interval_s(self) -> float:
+    def busy_interval_s(self) -> float:
+        """Seconds between two PINGs while media flows."""
         trusted = self._prompt >= PROMPT_IN_A_ROW and not self._opener
         return CALM_INTERVAL_S if trusted else BUSY_INTERVAL_S
 
     def _interval_s(self) -> float:
         latest = max(self._media_heard_at, self._media_sent_at)
         if self.carried or self._heard_at - latest < BUSY_MEMORY_S:
-            return min(self._busy_interval_s(), self.keepalive_s)
+            return min(self.busy_interval_s(), self.keepalive_s)
         return self.keepalive_s if self._opener else self.keepalive_s + PATIENCE_S

@@ -22,24 +22,23 @@ from ice.link.fan import FanMaker, PythonFan, Recipient
 
 #: Set to ``python`` to do without the compiled half although it was built, e.g. to compare.
 SWITCH = "ICE_FANOUT"
-ROOM = 65_536  # plaintext of one link taken in one turn; a record may need 16,384 of it
 RECORD = 16_384  # plaintext of one TLS record (RFC 8446 §5.1): more is not written at once, and never half of something
 WANT_READ = 2  # SSL_ERROR_WANT_READ
 NOTHING = 0  # no error: the room was full, and there may be more
+_TOTAL_BITS = 20  # of what ice_drain gives; the error is above them
+_TOTAL = (1 << _TOTAL_BITS) - 1
 
 
 @attrs.frozen
 class Compiled:
-    """The extension and the addresses it needs."""
+    """The extension, told whose OpenSSL to use."""
 
     ffi: Any
     lib: Any
-    ssl_write: Any
-    ssl_read: Any
-    ssl_get_error: Any
-    clear_errors: Any
-    buffer: Any
-    why: Any
+    #: What was read last, as long as nothing else is read.
+    room: Any
+    _write: Any
+    _drain: Any
 
     def ssl(self, connection: SSL.Connection) -> Any:
         """The address of the TLS object inside ``connection``, which must be kept alive as long as it is used."""
@@ -48,14 +47,12 @@ class Compiled:
 
     def write(self, ssl: Any, data: bytes) -> bool:
         """Whether OpenSSL took all of ``data``, at most :data:`RECORD` bytes, at once; else offer it again by the ordinary way, which knows why not."""
-        return bool(self.lib.ice_write(self.ssl_write, self.clear_errors, ssl, data, len(data)))
+        return bool(self._write(ssl, data, len(data)))
 
     def drain(self, ssl: Any) -> tuple[bytes, int]:
-        """All that can be read now, at most :data:`ROOM` bytes, and SSL_get_error of the last read (0: there may be more)."""
-        total = self.lib.ice_drain(
-            self.ssl_read, self.ssl_get_error, self.clear_errors, ssl, self.buffer, ROOM, self.why
-        )
-        return self.ffi.buffer(self.buffer, total)[:], self.why[0]
+        """All that can be read now, at most 64 KiB, and SSL_get_error of the last read (0: there may be more)."""
+        found = self._drain(ssl)
+        return self.room[: found & _TOTAL], found >> _TOTAL_BITS
 
 
 @cache
@@ -74,15 +71,9 @@ def _probe() -> Compiled | str:
             pointer = theirs.ffi.addressof(theirs.lib, name)
             return ours.ffi.cast("void *", int(theirs.ffi.cast("uintptr_t", pointer)))
 
+        ours.lib.ice_use(*map(address, ("SSL_write", "SSL_read", "SSL_get_error", "ERR_clear_error")))
         compiled = Compiled(
-            ffi=ours.ffi,
-            lib=ours.lib,
-            ssl_write=address("SSL_write"),
-            ssl_read=address("SSL_read"),
-            ssl_get_error=address("SSL_get_error"),
-            clear_errors=address("ERR_clear_error"),
-            buffer=ours.ffi.new("char[]", ROOM),
-            why=ours.ffi.new("int *"),
+            ours.ffi, ours.lib, ours.ffi.buffer(ours.lib.ice_room), ours.lib.ice_write, ours.lib.ice_drain
         )
         sample = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
         sample.set_connect_state()
@@ -156,15 +147,12 @@ class CompiledFan:
     """The recipients of one stream, ready for C; a :class:`~ice.link.fan.Fan`."""
 
     __slots__ = (
-        "_behind",
-        "_clear",
-        "_count",
         "_fan",
+        "_kept",
         "_laned",
-        "_lanes",
         "_late",
         "_null",
-        "_write",
+        "_to",
         "recipients",
     )
 
@@ -178,11 +166,13 @@ class CompiledFan:
         #: Whoever has no lane (the parrot, a reflector, a link over another transport) takes the ordinary way.
         others = tuple(each for each in self.recipients if getattr(each, "lane", None) is None)
         self._late = PythonFan(others, failed)
-        self._count = len(self._laned)
-        self._lanes = with_.ffi.new("ice_lane *[]", [each.lane.struct for each in self._laned])
-        self._behind = with_.ffi.new("int[]", max(1, self._count))
+        count = len(self._laned)
+        lanes = with_.ffi.new("ice_lane *[]", [each.lane.struct for each in self._laned])
+        behind = with_.ffi.new("int[]", max(1, count))
+        self._kept = (lanes, behind)  # as long as the struct below points to them
+        self._to = with_.ffi.new("ice_recipients *", {"lanes": lanes, "count": count, "behind": behind})
         self._fan = with_.lib.ice_fan
-        self._write, self._clear, self._null = with_.ssl_write, with_.clear_errors, with_.ffi.NULL
+        self._null = with_.ffi.NULL
 
     def send(self, frame: bytes, sender: Recipient) -> None:
         """Hand ``frame`` to everyone but ``sender``."""
@@ -190,18 +180,9 @@ class CompiledFan:
             PythonFan(self.recipients, self._late.failed).send(frame, sender)
             return
         lane = getattr(sender, "lane", None)
-        late = self._fan(
-            self._write,
-            self._clear,
-            self._lanes,
-            self._count,
-            self._null if lane is None else lane.struct,
-            frame,
-            len(frame),
-            self._behind,
-        )
+        late = self._fan(self._to, self._null if lane is None else lane.struct, frame, len(frame))
         if late:
-            behind, laned = self._behind, self._laned
+            behind, laned = self._to.behind, self._laned
             PythonFan([laned[behind[at]] for at in range(late)], self._late.failed).send(frame, sender)
         if self._late.recipients:
             self._late.send(frame, sender)

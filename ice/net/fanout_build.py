@@ -18,10 +18,18 @@ ffibuilder.cdef(
         unsigned long long bytes;
     } ice_lane;
 
-    int ice_fan(void *write, void *clear, ice_lane **lanes, int count, ice_lane *sender,
-                const char *frame, int size, int *behind);
-    int ice_write(void *write, void *clear, void *ssl, const char *data, int size);
-    int ice_drain(void *read, void *get_error, void *clear, void *ssl, char *buffer, int room, int *why);
+    typedef struct {
+        ice_lane **lanes;
+        int count;
+        int *behind;                  /* room for `count` */
+    } ice_recipients;
+
+    char ice_room[65536];             /* what was read last */
+
+    void ice_use(void *write, void *read, void *get_error, void *clear);
+    int ice_fan(ice_recipients *to, ice_lane *sender, const char *frame, int size);
+    int ice_write(void *ssl, const char *data, int size);
+    int ice_drain(void *ssl);
     """
 )
 
@@ -36,60 +44,75 @@ ffibuilder.set_source(
         unsigned long long bytes;
     } ice_lane;
 
-    typedef int (*write_function)(void *, const void *, int);
-    typedef int (*read_function)(void *, void *, int);
-    typedef int (*error_function)(const void *, int);
-    typedef void (*clear_function)(void);
+    typedef struct {
+        ice_lane **lanes;
+        int count;
+        int *behind;
+    } ice_recipients;
+
+    static int (*write_)(void *, const void *, int);
+    static int (*read_)(void *, void *, int);
+    static int (*get_error_)(const void *, int);
+    static void (*clear_)(void);
+
+    static char ice_room[65536];
+
+    /* Whose OpenSSL: told once, before anything else. */
+    static void ice_use(void *write, void *read, void *get_error, void *clear)
+    {
+        write_ = (int (*)(void *, const void *, int))write;
+        read_ = (int (*)(void *, void *, int))read;
+        get_error_ = (int (*)(const void *, int))get_error;
+        clear_ = (void (*)(void))clear;
+    }
 
     /* One frame to every open lane but the sender's. The others, and those where OpenSSL did not take it all, are
        named in `behind`; how many they are is returned. */
-    static int ice_fan(void *write, void *clear, ice_lane **lanes, int count, ice_lane *sender,
-                       const char *frame, int size, int *behind)
+    static int ice_fan(ice_recipients *to, ice_lane *sender, const char *frame, int size)
     {
         int at, late = 0;
-        for (at = 0; at < count; at++) {
-            ice_lane *lane = lanes[at];
+        for (at = 0; at < to->count; at++) {
+            ice_lane *lane = to->lanes[at];
             if (lane == sender)
                 continue;
             if (lane->open && lane->ssl) {
                 lane->carried = 1;
-                if (((write_function)write)(lane->ssl, frame, size) == size) {
+                if (write_(lane->ssl, frame, size) == size) {
                     lane->frames++;
                     lane->bytes += size;
                     continue;
                 }
-                ((clear_function)clear)();
+                clear_();
             }
-            behind[late++] = at;
+            to->behind[late++] = at;
         }
         return late;
     }
 
     /* All or nothing: whether OpenSSL took everything at once. */
-    static int ice_write(void *write, void *clear, void *ssl, const char *data, int size)
+    static int ice_write(void *ssl, const char *data, int size)
     {
-        if (((write_function)write)(ssl, data, size) == size)
+        if (write_(ssl, data, size) == size)
             return 1;
-        ((clear_function)clear)();
+        clear_();
         return 0;
     }
 
-    /* Read records until the socket is empty or less than a whole record has room. `why` is SSL_get_error of the
-       last read, 0 when the room ended it. */
-    static int ice_drain(void *read, void *get_error, void *clear, void *ssl, char *buffer, int room, int *why)
+    /* Read records into `ice_room` until the socket is empty or less than a whole record has room. The bytes are in the
+       lower 20 bits of what is returned, SSL_get_error of the last read above them: 0 when the room ended it. */
+    static int ice_drain(void *ssl)
     {
-        int total = 0;
-        *why = 0;
-        while (room - total >= 16384) {
-            int got = ((read_function)read)(ssl, buffer + total, room - total);
+        int total = 0, why = 0;
+        while ((int)sizeof ice_room - total >= 16384) {
+            int got = read_(ssl, ice_room + total, (int)sizeof ice_room - total);
             if (got <= 0) {
-                *why = ((error_function)get_error)(ssl, got);
-                ((clear_function)clear)();
+                why = get_error_(ssl, got);
+                clear_();
                 break;
             }
             total += got;
         }
-        return total;
+        return why << 20 | total;
     }
     """,
     extra_compile_args=["-O2"],

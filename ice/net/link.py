@@ -21,6 +21,7 @@ from zope.interface import implementer
 from ice.link.event import Ended, Event
 from ice.link.message import Code
 from ice.link.session import Session
+from ice.link.wake import Wake
 from ice.net.clock import Clock, DelayedCall
 from ice.net.fanout import Lane
 
@@ -55,7 +56,8 @@ class Link(TwistedProtocol):
 
     transport: Any
 
-    def __init__(self, owner: Owner, clock: Clock) -> None:
+    def __init__(self, owner: Owner, clock: Clock, wake: Wake) -> None:
+        """``wake``: what all links of this process share, and their owner beats."""
         # All attributes are set here, transport included: thousands of links then share the keys of their dictionaries.
         self.transport = None
         #: The session; there is none before the TLS handshake is over.
@@ -64,6 +66,8 @@ class Link(TwistedProtocol):
         self.lane: Lane | None = None
         self._owner = owner
         self._clock = clock
+        self._wake = wake
+        self._naps = wake.naps
         self._ended: Ended | None = None
         self._told = False
         self._closing: DelayedCall | None = None
@@ -79,6 +83,7 @@ class Link(TwistedProtocol):
     def begin(self, session: Session) -> None:
         """Use ``session`` from here on, and write what it has to say already."""
         self.session = session
+        self._naps = self._wake.naps
         session.outbox.blocked = self._paused
         self.lane = getattr(self.transport, "lane", None)
         session.outbox.gate = self.lane
@@ -187,11 +192,26 @@ class Link(TwistedProtocol):
         session = self.session
         if session is None or self._ended is not None:
             return
-        self._understand(session.receive(data, self._clock.seconds()))
+        now, wake = self._clock.seconds(), self._wake
+        if now > wake.doubt_at:
+            wake.beat(now)
+        if wake.naps != self._naps:
+            self._naps = wake.naps
+            session.doubt(now)
+        if session.lone_media(data, now):
+            self.received_frames += 1
+            self.received_bytes += len(data)
+            self._owner.media(self, data)
+            self.flush()
+            return
+        self._understand(session.receive(data, now))
+        if session.dropped_stale:
+            wake.dropped_stale += session.dropped_stale
+            session.dropped_stale = 0
         while session.holding and self._ended is None:
-            self._understand(session.receive(b"", self._clock.seconds()))
+            self._understand(session.receive(b"", now))
         if session.outbox.open is False and not session.outbox.stale:
-            self._drain(self._clock.seconds())
+            self._drain(now)
         self.flush()
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]

@@ -22,6 +22,7 @@ from ice.link.message import ANY_SOURCE, Code, Hello, Limits, LinkRole
 from ice.link.naming import PREFIX_SHIFT, format_u64, source_prefix
 from ice.link.outbox import Outbox
 from ice.link.session import CONTROL_BURST, Session, State
+from ice.link.wake import Wake
 from ice.net.addresses import format_address
 from ice.net.clock import Clock
 from ice.net.fanout import fan_maker
@@ -66,6 +67,8 @@ class House:
     guests: set["Guest"] = attrs.field(factory=set)
     #: When which guest needs a pulse.
     agenda: Agenda["Guest"] = attrs.field(factory=Agenda)
+    #: Whether we have stood still ourselves.
+    wake: Wake = attrs.field(factory=Wake)
     #: The time of the last pulse: near enough for windows and rates, and free.
     now: float = 0.0
     #: Links that ended, by code; JOINs and media refused by ERROR, by code; handshakes that failed, by reason.
@@ -80,6 +83,10 @@ class House:
 
     def __attrs_post_init__(self) -> None:
         self.relay = Relay(self.registry, fan_maker())
+
+    def media_dropped(self) -> dict[str, int]:
+        """Frames of media that were not passed on, by reason."""
+        return self.relay.dropped() | {"stale": self.wake.dropped_stale}
 
     @property
     def name(self) -> str:
@@ -107,7 +114,7 @@ class GuestLink(Link):
     """A link that tells its guest when the connection itself is gone."""
 
     def __init__(self, guest: "Guest", clock: Clock) -> None:
-        super().__init__(guest, clock)
+        super().__init__(guest, clock, guest.house.wake)
         self._guest = guest
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -279,15 +286,15 @@ class Guest:
 
     def survey(self, now: float) -> None:
         """Look whether the link has become busy, which brings its next PING forward; once a second is often enough."""
-        member = self.member
-        if member is None:
+        member, session = self.member, self.link.session
+        if member is None or session is None:
             return
-        busy = self.link.note_carried()
-        if member.subscriber.spent:
+        spent = member.subscriber.spent
+        if spent:
             member.subscriber.refill(now)
-            busy = True
-        session = self.link.session
-        if busy and session is not None and session.deadline < self.due:
+        if self.due - now <= session.vigil.busy_interval_s():
+            return  # it will be asked soon enough, busy or not
+        if (self.link.note_carried() or spent) and session.deadline < self.due:
             self.house.agenda.expect(self, session.deadline)
 
     def reconsider(self) -> bool:

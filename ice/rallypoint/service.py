@@ -25,6 +25,7 @@ from ice.config.schema import LimitSettings, RallypointSettings
 from ice.errors import LocalError
 from ice.link.message import Code
 from ice.link.naming import new_source, stream_key
+from ice.link.wake import STOOD_STILL_S
 from ice.net.addresses import format_address
 from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link
@@ -82,6 +83,7 @@ class Rallypoint(Service):
         self._pulse.clock = reactor
         self._round: list[Guest] = []
         self._share = 1
+        self._naps = 0
         self._turn: DelayedCall | None = None
         self._parrot_call: DelayedCall | None = None
         self._parrot_key = 0
@@ -236,6 +238,13 @@ class Rallypoint(Service):
     def _beat(self) -> None:
         house = self.house
         now = house.now = self._clock.seconds()
+        house.wake.beat(now)
+        if house.wake.naps != self._naps:
+            self._naps = house.wake.naps
+            self._log.warn(
+                "this process stood still for over {bound:g} s: audio that came meanwhile is dropped (a suspended machine, or no CPU left?)",
+                bound=STOOD_STILL_S,
+            )
         house.admission.cpu_percent = self._load.measure(self._cpu_s(), now)
         house.registry.sweep(now)
         if house.relay.broken:
@@ -289,6 +298,7 @@ class Rallypoint(Service):
         self._drained = None
         if self._pulse.running:
             self._pulse.stop()
+        self.house.wake.rest()
         for call in (self._turn, self._parrot_call):
             if call is not None and call.active():
                 call.cancel()

@@ -73,7 +73,7 @@ def counters_of(rallypoint: Rallypoint) -> dict[str, Any]:
         "media_delivered": relay.copies_delivered,
         "media_sent": sent["frames"],
         "media_sent_bytes": sent["bytes"],
-        "media_dropped": relay.dropped(),
+        "media_dropped": house.media_dropped(),
         "queue_dropped": {"full": sent["full"], "old": sent["old"]},
         "recipients_failed": relay.recipients_failed,
         "newcomers_accepted": admission.accepted,
@@ -82,6 +82,7 @@ def counters_of(rallypoint: Rallypoint) -> dict[str, Any]:
         "handshakes_failed": dict(house.handshakes_failed),
         "links_ended": dict(house.ended),
         "errors_told": dict(house.errors),
+        "naps": house.wake.naps,
         "windows": house.registry.windows,
         "windows_evicted": house.registry.windows_evicted,
         "log_lines_kept_back": house.throttle.kept_back,
@@ -114,6 +115,11 @@ def add_metrics(metrics: Metrics, rallypoint: Rallypoint) -> None:
     )
     gauge(begin + "windows", "Sources remembered.", lambda: registry.windows)
     gauge(begin + "cpu_percent", "CPU used lately, of one core.", lambda: admission.cpu_percent)
+    counter(
+        begin + "naps_total",
+        "How often this process stood still for over 1.5 s: suspended, frozen or starved.",
+        lambda: house.wake.naps,
+    )
     gauge(begin + "draining", "1 while it stops.", lambda: float(admission.draining))
     gauge(
         begin + "certificate_expires_seconds",
@@ -125,7 +131,7 @@ def add_metrics(metrics: Metrics, rallypoint: Rallypoint) -> None:
     counter(begin + "media_delivered_total", "Copies handed to listeners.", lambda: relay.copies_delivered)
     counter(begin + "media_sent_total", "Media frames written to links.", lambda: _sent(rallypoint)["frames"])
     counter(begin + "media_sent_bytes_total", "Bytes of them.", lambda: _sent(rallypoint)["bytes"])
-    counter(begin + "media_dropped_total", "Media frames not passed on.", relay.dropped, ("reason",))
+    counter(begin + "media_dropped_total", "Media frames not passed on.", house.media_dropped, ("reason",))
     counter(
         begin + "queue_dropped_total",
         "Media frames dropped because a listener was too slow.",

@@ -25,6 +25,7 @@ from ice.link.event import Ended, Event, Opened
 from ice.link.frame import MAX_BODY, MEDIA_OVERHEAD
 from ice.link.message import Code, Hello, Welcome
 from ice.link.session import Session
+from ice.link.wake import Wake
 from ice.net.addresses import Address
 from ice.net.clock import Clock
 from ice.net.link import Link
@@ -76,7 +77,9 @@ class Connection:
         hello: Hello,
         timeout_s: float,
         keeper: Keeper,
+        wake: Wake,
     ) -> None:
+        """``wake``: the watch over ourselves that all connections of a network share."""
         self.address = address
         self.phase = Phase.DIALLING
         self.link: Link | None = None
@@ -90,6 +93,7 @@ class Connection:
         self._hello = hello
         self._timeout_s = timeout_s
         self._keeper = keeper
+        self._wake = wake
         self._deadline = clock.seconds() + timeout_s
         self._dialled: Deferred[IProtocol] | None = None
         self._closed = False
@@ -220,8 +224,8 @@ class Connection:
 class _ClientLink(Link):
     """A link that says when its transport is gone."""
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
-        super().__init__(connection, clock)
+    def __init__(self, connection: Connection, clock: Clock, wake: Wake) -> None:
+        super().__init__(connection, clock, wake)
         self._connection = connection
 
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]
@@ -239,4 +243,4 @@ class _Links(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Link:
         """A link; ``addr`` is of no interest."""
-        return _ClientLink(self._connection, self._connection._clock)
+        return _ClientLink(self._connection, self._connection._clock, self._connection._wake)

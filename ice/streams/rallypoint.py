@@ -37,6 +37,7 @@ from ice.link.event import Ended, ErrorReceived, Event, JoinedReceived
 from ice.link.frame import MEDIA, Flag
 from ice.link.message import VERSION, Code, Hello, LinkRole, Welcome
 from ice.link.naming import checked_stream_id
+from ice.link.wake import STOOD_STILL_S, Wake
 from ice.net.addresses import Address
 from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link
@@ -106,6 +107,8 @@ class RallypointNetwork:
         )
         self.satellite = satellite
         self.counts = Counts()
+        #: Whether we have stood still ourselves.
+        self.wake = Wake()
         self.on_notice = on_notice
         #: The connection in use or in the making, and the one that may replace it.
         self._main: Connection | None = None
@@ -127,6 +130,7 @@ class RallypointNetwork:
         self._talked_at = float("-inf")
         self._logged: set[tuple[Address, str]] = set()
         self._running = False
+        self._naps = 0
         self._next_turn: DelayedCall | None = None
         self._stopped: Deferred[None] | None = None
 
@@ -161,6 +165,7 @@ class RallypointNetwork:
             self._stopped.addCallback(partial(_pass_on, again))
             return again
         self._running = False
+        self.wake.rest()
         self._cancel_turn()
         for connection, joining in list(self._joinings.items()):
             for stream in list(self._streams.values()):
@@ -358,6 +363,13 @@ class RallypointNetwork:
             self._next_turn = self._clock.callLater(min(PULSE_S, max(0.0, wake - now)), self._turn)
 
     def _let_pass(self, now: float) -> float:
+        self.wake.beat(now)
+        if self.wake.naps != self._naps:
+            self._naps = self.wake.naps
+            self._log.warn(
+                "This process stood still for over {bound:g} s: audio that came meanwhile is dropped",
+                bound=STOOD_STILL_S,
+            )
         for connection in list(self._connections):
             connection.pulse(now)
         for joining in list(self._joinings.values()):
@@ -392,6 +404,7 @@ class RallypointNetwork:
             hello=self._hello,
             timeout_s=self._timeout_s,
             keeper=self,
+            wake=self.wake,
         )
         self._connections.add(connection)
         return connection

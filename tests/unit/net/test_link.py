@@ -12,6 +12,7 @@ from ice.link.event import Ended, Event, HelloReceived
 from ice.link.frame import FrameType, control, media
 from ice.link.message import Code, Hello, encode
 from ice.link.session import Session
+from ice.link.wake import Wake
 from ice.net.link import ALPN, CLOSE_S, Link
 
 HELLO = control(FrameType.HELLO, encode(Hello(version=1, role="client", id="u")))
@@ -93,7 +94,8 @@ class LinkTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.owner = Rallypoint(self.clock)
-        self.link = Link(self.owner, self.clock)
+        self.wake = Wake()
+        self.link = Link(self.owner, self.clock, self.wake)
         self.transport = FakeTransport()
         self.link.makeConnection(self.transport)
 
@@ -122,6 +124,22 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual((self.link.sent_frames, self.link.received_frames), (1, 2))
         self.close(ConnectionLost("reset"))
         self.assertEqual([end.code for end in self.owner.ends], ["lost"])
+
+    def test_after_a_nap_old_audio_is_dropped(self) -> None:
+        """A link that is readable after its owner has not beaten for long asks the far side, and drops audio until the answer; once per nap."""
+        self.greet()
+        self.wake.beat(self.clock.seconds())
+        self.link.dataReceived(FRAME)
+        self.clock.advance(10.0)
+        self.link.dataReceived(FRAME + FRAME)
+        ((kind, number),) = self.transport.frames()[-1:]
+        self.assertEqual(kind, FrameType.PING)
+        self.assertEqual((self.wake.naps, self.wake.dropped_stale), (1, 2))
+        self.link.dataReceived(control(FrameType.PONG, number))
+        self.link.dataReceived(FRAME)
+        self.assertEqual(self.owner.media_frames, [FRAME, FRAME])
+        self.assertEqual((self.wake.naps, self.wake.dropped_stale), (1, 2))
+        self.close()
 
     def test_voice_is_not_held_back(self) -> None:
         """Small packets leave at once (TCP_NODELAY)."""
