@@ -74,6 +74,14 @@ FileName = Annotated[Path, BeforeValidator(_path)]
 """The name of a file; a relative one is relative to the folder of the configuration file."""
 
 
+def _nothing(value: object) -> object:
+    return None if value == "" else value
+
+
+OptionalFileName = Annotated[FileName | None, BeforeValidator(_nothing)]
+"""The name of a file, or None, written ``""``, where there is none."""
+
+
 def _address(value: object) -> Address:
     if isinstance(value, Address):
         return value
@@ -92,12 +100,11 @@ def _listening(address: Address) -> Address:
     return address
 
 
-def _nothing(value: object) -> object:
-    return None if value == "" else value
-
-
 AddressField = Annotated[Address, PlainValidator(_address), PlainSerializer(str, return_type=str)]
 """A place on the network, written ``host:port``."""
+
+OptionalAddress = Annotated[AddressField | None, BeforeValidator(_nothing)]
+"""A place on the network, or None, written ``""``."""
 
 ListenAddress = Annotated[AddressField, AfterValidator(_listening)]
 """Where a daemon listens: always an IP address, so that it cannot move when a name server changes its mind."""

@@ -14,6 +14,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
+from uuid import UUID
 
 import annotated_types
 from pydantic import BaseModel
@@ -29,6 +30,7 @@ _TOML_HEAD = """\
 # The configuration of every ice program on this machine.
 #
 # All settings are here, each with its default, switched off by a # in front: remove that # and change the value.
+# What stands in [[ ]] may be given any number of times, together with its keys; here it has an example.
 # File names are relative to the folder of this file. Keys and passwords are never written here, only the names of
 # their files. Try a change with:  ice check
 # Then tell a running Rallypoint:  systemctl reload ice-rallypoint  (or send it SIGHUP)
@@ -93,7 +95,7 @@ def _template(model: type[BaseModel], path: str) -> Iterator[str]:
         for key, field in table.model_fields.items():
             if not table_of(field.annotation):
                 yield f"# {field.description}{_bounds_note(field)}"
-                yield f"#{key} = {toml_value(field.get_default())}"
+                yield f"#{key} = {toml_value(_example(field))}"
         yield ""
         yield from _template(table, name)
 
@@ -109,10 +111,16 @@ def _page(model: type[BaseModel], path: str) -> Iterator[str]:
         for key, field in table.model_fields.items():
             if not table_of(field.annotation):
                 applied = "restart" if RESTART in field.metadata else "reload"
-                cells = [f"`{key}`", _values(field), f"`{toml_value(field.get_default())}`", applied]
+                default = "must be given" if field.is_required() else f"`{toml_value(field.get_default())}`"
+                cells = [f"`{key}`", _values(field), default, applied]
                 yield "| " + " | ".join(map(_cell, [*cells, field.description or ""])) + " |"
         yield ""
         yield from _page(table, name)
+
+
+def _example(field: FieldInfo) -> Any:
+    """What stands in the shipped file: the default, but an example where the default would show nothing."""
+    return field.examples[0] if field.examples else field.get_default()
 
 
 def _cell(text: str) -> str:
@@ -160,6 +168,7 @@ _TYPES: dict[Any, str] = {
     bool: "true, false",
     int: "whole number",
     float: "number",
+    UUID: "UUID",
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel
 
@@ -47,7 +48,7 @@ def toml_value(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if value is None:
         return ""
-    if isinstance(value, Address | Path):
+    if isinstance(value, Address | Path | UUID):
         return str(value)
     if isinstance(value, Enum):
         return value.value
@@ -65,6 +66,8 @@ def _lines(section: BaseModel, path: str) -> Iterator[str]:
         if name not in tables:
             shown = HIDDEN if SECRET in field.metadata else getattr(section, name)
             yield f"{name} = {toml_value(shown)}"
+        elif getattr(section, name) == () != field.get_default():
+            yield f"{name} = []"  # no table at all, where by default there are some
     for name in fields:
         if name not in tables:
             continue

@@ -23,6 +23,7 @@ from ice.config.fields import (
     FileName,
     Listed,
     ListenAddress,
+    OptionalFileName,
     OptionalListenAddress,
     Section,
     Text,
@@ -30,6 +31,7 @@ from ice.config.fields import (
     not_below,
     within_bytes,
 )
+from ice.config.groups import MAX_GROUPS, GroupSettings, MeshSettings, distinct_names
 from ice.net.addresses import Address
 
 MAX_STREAM_BYTES = 256  # a stream id on the link (docs/link-protocol.md, JOIN)
@@ -81,8 +83,30 @@ class NetworkSettings(Section):
         description="Which Rallypoint to try next: round-robin (the next in the list), "
         "fail-back (return to the first when it is well again) or random.",
     )
+    homes: Annotated[int, RESTART] = Field(
+        1,
+        ge=1,
+        le=2,
+        description="Links to keep, each to another Rallypoint; with 2 the death of one Rallypoint loses nothing.",
+    )
+    talk_on: Annotated[Literal["both", "one"], RESTART] = Field(
+        "both",
+        description="With two links: say everything on both, or on one, which takes half the bandwidth and loses what dies with it.",
+    )
+    protected: Annotated[Listed[Annotated[Text, within_bytes(256), Field(min_length=1)]], RESTART] = Field(
+        (),
+        max_length=10_000,
+        description="Patterns (* ?) of stream ids whose packets a mesh sends over all its core links, so that no single loss is heard.",
+    )
+    ways_file: Annotated[OptionalFileName, RESTART] = Field(
+        "~/.local/state/ice/ways.json",
+        description="Where other ways into the mesh are remembered, as Rallypoints name them; empty: nowhere. Not given, services use their state folder.",
+    )
     connect_timeout_s: Annotated[float, RESTART] = Field(
-        5.0, ge=0.1, le=120, description="Give up on an address that does not answer after this long."
+        5.0,
+        ge=0.1,
+        le=120,
+        description="Give up on an address that does not answer after this long; others are tried beside it much earlier.",
     )
     rollover_s: Annotated[float, RESTART] = Field(
         10.0,
@@ -298,6 +322,7 @@ class RallypointSettings(Section):
     http: HttpSettings = Field(default_factory=HttpSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     access: Listed[AccessRule] = Field((), max_length=10_000)
+    mesh: MeshSettings = Field(default_factory=MeshSettings)
 
     @field_validator("listen")
     @classmethod
@@ -347,3 +372,4 @@ class Config(Section):
     media: MediaSettings = Field(default_factory=MediaSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     rallypoint: RallypointSettings = Field(default_factory=RallypointSettings)
+    groups: Annotated[Listed[GroupSettings], AfterValidator(distinct_names)] = Field((), max_length=MAX_GROUPS)

@@ -439,6 +439,8 @@ WORDS = st.sampled_from(
         "rallypoint",
         "rallypoint.limits",
         "rallypoint.access",
+        "groups",
+        "members",
         "media",
         "listen",
         "codec",
@@ -487,7 +489,7 @@ class AnyText(SynchronousTestCase):
     @given(st.data())
     def test_any_value_anywhere(self, data: st.DataObject) -> None:
         """Any TOML value under any key of the schema is taken or told with that key's line."""
-        section = data.draw(st.sampled_from(sorted(Config.model_fields)))
+        section = data.draw(st.sampled_from(sorted(Config.model_fields.keys() - {"groups"})))
         model: Any = Config.model_fields[section].annotation
         key = data.draw(st.sampled_from(sorted(model.model_fields)))
         value = data.draw(

@@ -9,10 +9,12 @@ from typing import Any
 from pydantic import BaseModel
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.config.groups import GroupSettings, MemberSettings
 from ice.config.load import Loaded, load, loads
 from ice.config.problems import tables
 from ice.config.reference import page, template
 from ice.config.schema import AccessRule, Config
+from ice.net.addresses import Address
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "etc/ice.toml"
@@ -54,11 +56,15 @@ class Shipped(SynchronousTestCase):
         self.assertEqual(loaded.warnings, ())
 
     def test_tells_the_defaults(self) -> None:
-        """With every key switched on it gives exactly the defaults; the one access rule is that rule's own defaults."""
+        """With every key switched on it gives exactly the defaults; lists of tables have one, with its own defaults or an example."""
         config = loads(self.switched_on, SHIPPED).config
         self.assertEqual(config.rallypoint.access, (AccessRule(),))
+        (group,) = config.groups
+        (member,) = group.members
+        self.assertEqual(group, GroupSettings(name="town", members=(member,)))
+        self.assertEqual(member, MemberSettings(id=member.id, address=Address("rp1.example.org", 7443)))
         without = config.rallypoint.model_copy(update={"access": ()})
-        self.assertEqual(config.model_copy(update={"rallypoint": without}), defaults())
+        self.assertEqual(config.model_copy(update={"rallypoint": without, "groups": ()}), defaults())
 
     def test_every_key(self) -> None:
         """Every key and table of the schema stands in it, and nothing else."""

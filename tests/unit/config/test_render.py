@@ -25,6 +25,7 @@ class Writing(SynchronousTestCase):
             '[identity]\nalias = "é\\"\\\\"\ncertificate = "/x y.pem"\n[rallypoint]\nlisten = ["[::1]:7443", "127.0.0.1:1"]\n'
             'alternatives = ["a:1"]\n[rallypoint.http]\nlisten = ""\n'
             '[[rallypoint.access]]\nname = "a*"\n[[rallypoint.access]]\nstreams = ["x", "y"]\nallow = false\n'
+            '[[groups]]\nname = "g"\n[[groups.members]]\nid = "{B0C1D2E3-F405-4617-8829-3A4B5C6D7E8F}"\n'
         )
         config = loads(text, FILE).config
         shown = as_toml(config)
