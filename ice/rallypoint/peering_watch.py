@@ -111,10 +111,10 @@ class PeeringWatch(Service):
     def reread(self) -> None:
         """Look again at once, and say again what is wrong."""
         self.trouble = ""
-        if not self._source:
+        if not self._source or not self.running:
             return
         if not self._beat.running:
-            self._beat.start(LOOK_S, now=False)
+            self._beat.start(LOOK_S, now=False).addErrback(self._broke)
         self._due = self._clock.seconds()
         self._look(patient=False)
 
@@ -134,6 +134,9 @@ class PeeringWatch(Service):
         run, self._run = self._run, None
         if run is not None:
             run.cancel()
+
+    def _broke(self, failure: Failure) -> None:
+        self._log.failure("{source} is not looked at any more until a reload", failure, source=self._source)
 
     def _look(self, *, patient: bool = True) -> None:
         settings = self._settings
