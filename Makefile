@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit system run bench bench-quick prepare clean
+.PHONY: help demo test lint unit system run bench bench-quick chaos prepare clean
 
 help: ## what there is to type
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -39,6 +39,10 @@ bench: $(READY) ## ice beside a bare C relay and what is installed of NATS, Mosq
 
 bench-quick: $(READY) ## the same for a look, in two minutes
 	@$(BIN)/python bench/run.py --quick
+
+SECONDS_TOTAL ?= 600
+chaos: $(READY) ## Rallypoints killed, frozen, cut off at random while twenty people talk (SEED=, SECONDS_TOTAL=600; needs root)
+	@$(BIN)/python bench/chaos.py --seconds $(SECONDS_TOTAL) $(if $(SEED),--seed $(SEED))
 
 prepare: $(READY) ## the virtual environment and libopus, and nothing else
 

@@ -258,14 +258,22 @@ class Roads:
 
     def heal(self, *between: str) -> None:
         """The road between two places is well again; without names, all roads are."""
-        roads = [frozenset(between)] if between else [*self.cuts]
+        if between:
+            a, b = between
+            self.heal_many([(a, b)])
+        else:
+            self.heal_many([(a, b) for a, b in map(sorted, {*self.cuts, *self.slowed})])
+
+    def heal_many(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Several roads are well again, at one time."""
+        roads = [frozenset(pair) for pair in pairs]
         cut = [road for road in roads if self.cuts.pop(road, None) is not None]
         self._in_router(
             f"rule del pref {self._preference(CUT_RULES, one, other)}"
             for road in cut
             for one, other in self._both_ways(*road)
         )
-        self._quicken([frozenset(between)] if between else [*self.slowed])
+        self._quicken(roads)
 
     def connections(self, a: str, b: str) -> int:
         """How many TCP connections place ``a`` has with ``b``."""

@@ -40,6 +40,7 @@ from .tally import Tape
 
 BIN = Path(sys.executable).parent  # not resolved: the virtual environment's own scripts
 PORT, HTTP_PORT = 7443, 7480  # the same in every namespace
+MESH_PAGE = "/mesh"
 WAIT_S = 30.0
 PR_SET_PDEATHSIG = 1
 SHOWN_LINES = 40  # of each log, when something went wrong
@@ -272,6 +273,11 @@ class Town:
         answer: dict[str, Any] = json.loads(self.ask(name)[1])
         return answer
 
+    def mesh(self, name: str) -> dict[str, Any]:
+        """What a Rallypoint says of its mesh; raises OSError."""
+        answer: dict[str, Any] = json.loads(self.ask(name, MESH_PAGE)[1])
+        return answer
+
     def ready(self, name: str) -> bool:
         """Whether newcomers are welcome there."""
         try:
@@ -282,9 +288,14 @@ class Town:
     def linked(self, name: str) -> set[UUID]:
         """The Rallypoints that one has a link with, by its own account; empty where it does not answer."""
         try:
-            return {UUID(row["id"]) for row in peer_rows(self.status(name)) if row["state"] == "linked"}
-        except OSError:
+            return {UUID(row["id"]) for row in self.mesh(name)["peers"] if row["state"] == "linked"}
+        except (OSError, ValueError, KeyError):
             return set()
+
+    def drops(self, name: str) -> dict[str, int]:
+        """RELAY frames that a Rallypoint did not pass on, by reason, since its start; raises OSError."""
+        dropped: dict[str, int] = self.mesh(name)["relays"]["dropped"]
+        return dropped
 
     def whole(self, *names: str) -> bool:
         """Whether all Rallypoints (or those named) that run have a link with each other; leaves with none but core members."""
@@ -484,31 +495,6 @@ class Town:
         for crowd in self.crowds.values():
             if not crowd.program.runs:
                 raise TownError(f"the crowd of {crowd.site} has ended\n{crowd.program.tail()}")
-
-
-def peer_rows(status: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of other Rallypoints in a status page: ``id``, ``state`` and more."""
-    found = [*_objects(status, lambda each: {"id", "state", "inbound"} <= each.keys())]
-    return [dict(each) for each in found]
-
-
-def mesh_drops(status: Mapping[str, Any]) -> dict[str, int]:
-    """RELAY frames that a Rallypoint did not pass on, by reason."""
-    for each in _objects(status, lambda each: {"duplicate", "hops", "own-origin"} <= each.keys()):
-        return {str(reason): int(count) for reason, count in each.items()}
-    return {}
-
-
-def _objects(value: Any, fits: Callable[[Mapping[str, Any]], bool]) -> Iterator[Mapping[str, Any]]:
-    """Every object inside a JSON value that fits."""
-    if isinstance(value, Mapping):
-        if fits(value):
-            yield value
-        for inner in value.values():
-            yield from _objects(inner, fits)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _objects(inner, fits)
 
 
 def _environment() -> dict[str, str]:
