@@ -174,11 +174,11 @@ class Tape:
         for who, stream in self.ways:
             listeners.setdefault(stream, []).append(who)
         for (talker, stream), entries in self.sent.items():
-            numbers = np.frombuffer(entries.numbers, dtype=np.int64)
-            times = np.frombuffer(entries.times_s, dtype=np.float64)
+            numbers = np.array(entries.numbers, dtype=np.int64)
+            times = np.array(entries.times_s, dtype=np.float64)
             assert np.array_equal(numbers, np.arange(len(numbers))), f"the trace of {talker} has gaps"
             sent = np.ones(len(times), dtype=bool)
-            sent[np.frombuffer(entries.unsent, dtype=np.int64)] = False
+            sent[np.array(entries.unsent, dtype=np.int64)] = False
             for listener in listeners.get(stream, ()):
                 if listener == talker or (only is not None and only != (talker, listener, stream)):
                     continue
@@ -192,8 +192,8 @@ class Tape:
         self, listener: str, talker: str, stream: str, times: Floats, sent: npt.NDArray[np.bool_], chosen: Integers
     ) -> Pair:
         entries = self.heard.get((listener, stream, talker), _Entries())
-        numbers = np.frombuffer(entries.numbers, dtype=np.int64)
-        arrived = np.frombuffer(entries.times_s, dtype=np.float64)
+        numbers = np.array(entries.numbers, dtype=np.int64)
+        arrived = np.array(entries.times_s, dtype=np.float64)
         inside = (numbers >= chosen[0]) & (numbers <= chosen[-1])
         numbers, arrived = numbers[inside], arrived[inside]
         first = np.full(len(times), np.nan)
