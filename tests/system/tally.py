@@ -122,7 +122,7 @@ class Tape:
 
     def homes(self, who: str) -> list[tuple[float, str]]:
         """When somebody came to which Rallypoint (``host:port``)."""
-        return [(each["ns"] / 1e9, each["address"]) for each in self.notices.get(who, ()) if each["kind"] == "connected"]
+        return [(each["ns"] / 1e9, each["address"]) for each in self.notices.get(who, ()) if each["kind"] in ("connected", "moved")]
 
     def home(self, who: str, at_s: float = np.inf) -> str:
         """Where somebody was linked last, at a time; empty: nowhere yet."""

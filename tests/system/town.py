@@ -407,7 +407,7 @@ class Town:
         config.write_text(
             f'[identity]\ncertificate = "pki/{name}.pem"\nkey = "pki/{name}.key"\n\n'
             f'[authority]\ncertificates = ["pki/authority.pem"]\nrevocations = "pki/revoked.pem"\n\n'
-            f"[network]\nrallypoints = [{known}]\n{self.client_toml}\n{more_toml}\n"
+            f'[network]\nrallypoints = [{known}]\nways_file = "{name}.ways.json"\n{self.client_toml}\n{more_toml}\n'
         )
         return config
 
