@@ -53,6 +53,7 @@ class Way:
         self._display = display
         self._stream_id = stream_id
         self._said = ""
+        self._homes: tuple[str, ...] = ()
         self._waiting: list[Deferred[None]] = []
 
     def path(self, up: bool, why: str) -> None:
@@ -71,11 +72,16 @@ class Way:
 
     def notice(self, notice: Any) -> None:
         """What a network tells; the same failure again and again is one line."""
-        if notice.kind in ("failed", "refused") and notice.text != self._said:
-            self._said = notice.text
-            self._display.say(
-                "trying", f"not connected yet: {notice.text}", code=notice.code, why=notice.text
-            )
+        homes: tuple[str, ...] = getattr(notice, "homes", ())
+        if notice.kind in ("failed", "refused"):
+            if notice.text != self._said:
+                self._said = notice.text
+                yet = "no further link yet" if homes and notice.kind == "failed" else "not connected yet"
+                self._display.say("trying", f"{yet}: {notice.text}", code=notice.code, why=notice.text)
+        elif homes != self._homes and max(len(homes), len(self._homes)) > 1 and not self.leaving:
+            stand = "one link stands: " if len(homes) == 1 else f"{len(homes)} links stand: "
+            self._display.say("homes", stand + " and ".join(homes), homes=list(homes))
+        self._homes = homes
 
     async def opened(self, clock: Clock, stop: Stop, timeout_s: float | None, network: Any) -> bool:
         """Wait until the path is open; false when we are asked to stop first.

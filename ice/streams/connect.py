@@ -1,17 +1,24 @@
 """From the configuration to streams, in one call: what a program, a daemon or ``ice talk`` begins with."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
+
+from cryptography import x509
 
 from ice.config.load import Loaded
 from ice.errors import LocalError
+from ice.rallypoint.access import Patterns
 from ice.security.certificates import MAX_NAME, BadIdentity, Role, common_name, role_and_id
 from ice.security.contexts import ClientTls
 from ice.security.trust import Credentials, Trust
 from ice.streams.dialling import TlsDialler
-from ice.streams.rallypoint import Notice, RallypointNetwork
+from ice.streams.rallypoint import Notice, RallypointNetwork, TalkOn
 from ice.streams.roster import Strategy
+from ice.streams.ways import WaysFile
 
 
 def network_of(
@@ -31,6 +38,7 @@ def network_of(
     except BadIdentity as wrong:
         raise LocalError(f"{config.identity.certificate}: {wrong}") from None
     settings = config.network
+    ways = ways_path(loaded, os.environ)
     return RallypointNetwork(
         reactor,
         addresses=settings.rallypoints,
@@ -39,10 +47,14 @@ def network_of(
         name=common_name(credentials.certificate)[:MAX_NAME],
         satellite=role is Role.SATELLITE,
         strategy=Strategy(settings.strategy),
+        homes=settings.homes,
+        talk_on=TalkOn(settings.talk_on),
+        protects=Patterns(settings.protected).fit,
         connect_timeout_s=settings.connect_timeout_s,
         rollover_s=settings.rollover_s,
         back_off_min_s=settings.back_off_min_s,
         back_off_max_s=settings.back_off_max_s,
+        ways_file=None if ways is None else WaysFile(ways, authority_of(credentials.certificate)),
         on_notice=on_notice,
     )
 
@@ -57,3 +69,28 @@ def connect(
     network = network_of(loaded, reactor, on_notice=on_notice)
     network.start()
     return network
+
+
+def ways_path(loaded: Loaded, environ: Mapping[str, str]) -> Path | None:
+    """Where other ways into the mesh are remembered; None: nowhere.
+
+    What the configuration says; where it says nothing, the state folder that systemd has made for a service, or that of the
+    person (XDG Base Directory Specification), or the default.
+    """
+    if not loaded.gives("network", "ways_file"):
+        if service := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+            return Path(service) / "ways.json"
+        if (person := environ.get("XDG_STATE_HOME", "")).startswith("/"):
+            return Path(person) / "ice" / "ways.json"
+    return loaded.config.network.ways_file
+
+
+def authority_of(certificate: x509.Certificate) -> str:
+    """A name for the authority that has issued ``certificate``: by its key where the certificate tells that, else by its name."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+        if extension.value.key_identifier is not None:
+            return extension.value.key_identifier.hex()[:64]
+    except (x509.ExtensionNotFound, ValueError):
+        pass
+    return sha256(certificate.issuer.public_bytes()).hexdigest()[:40]

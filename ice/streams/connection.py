@@ -94,7 +94,9 @@ class Connection:
         self._timeout_s = timeout_s
         self._keeper = keeper
         self._wake = wake
-        self._deadline = clock.seconds() + timeout_s
+        #: When it was begun.
+        self.begun_at = clock.seconds()
+        self._deadline = self.begun_at + timeout_s
         self._dialled: Deferred[IProtocol] | None = None
         self._closed = False
 
@@ -102,6 +104,29 @@ class Connection:
     def session(self) -> Session | None:
         """The session, as soon as TLS stands."""
         return None if self.link is None else self.link.session
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything has answered at the address: TCP stands, or stood."""
+        return self.phase is not Phase.DIALLING
+
+    @property
+    def open(self) -> bool:
+        """Whether the Rallypoint has let us in, and the link has not ended."""
+        return self.phase is Phase.OPEN
+
+    @property
+    def far_id(self) -> str:
+        """The UUID of the Rallypoint, as soon as it has let us in."""
+        return "" if self.welcome is None else self.welcome.id
+
+    @property
+    def deadline(self) -> float:
+        """When :meth:`pulse` is due at the latest; never once it is over."""
+        if self.phase is Phase.OVER:
+            return float("inf")
+        session = self.session
+        return session.deadline if self.phase is Phase.OPEN and session is not None else self._deadline
 
     def start(self) -> None:
         """Dial; :meth:`Keeper.over` may be called before this returns."""

@@ -24,15 +24,16 @@ def counted(code: str) -> str:
 class Counts:
     """Since the network was made.  Datagrams, unless said otherwise."""
 
-    sent: int = 0  #: handed to a link
+    sent: int = 0  #: handed to a link, or to two
     sent_bytes: int = 0  #: their payloads
+    copies: int = 0  #: handed to a second link as well
     without_path: int = 0  #: not sent: the stream was not joined just then
     too_large: int = 0  #: not sent: more payload than the Rallypoint takes
     circular: int = 0  #: not passed on: the stream had carried this datagram before
     received: int = 0  #: given to a receiver
     received_bytes: int = 0  #: their payloads
     own: int = 0  #: our own, heard on another way and ignored
-    duplicates: int = 0  #: heard before
+    duplicates: int = 0  #: heard before: of two homes every datagram that both bring
     late: int = 0  #: behind the window of 1,024
     jumps: int = 0  #: too far ahead of the window, and not confirmed yet
     not_wanted: int = 0  #: for a stream that we do not listen to (any more)
@@ -42,6 +43,8 @@ class Counts:
     connects: int = 0  #: links that were opened, WELCOME and all
     attempts: int = 0  #: dialled
     moves: int = 0  #: to a better Rallypoint, without a gap
+    raced: int = 0  #: dialled because an earlier attempt was late
+    same: int = 0  #: links that led to a Rallypoint where we were already
     failures: Counter[str] = attrs.field(factory=Counter)  #: connections that ended, by code
     refused_joins: Counter[str] = attrs.field(factory=Counter)  #: by code
     errors: Counter[str] = attrs.field(factory=Counter)  #: ERROR frames that answer no JOIN, by code

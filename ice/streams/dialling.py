@@ -157,6 +157,12 @@ class _Race:
         self._over = False
         self.winner: Deferred[IProtocol] = Deferred(lambda _: self._end())
         self._name = address.host
+        ip = address.ip
+        if ip is not None and "%" not in address.host:
+            # Nothing to look up, and no waiting behind look-ups that a dead name server does not answer.
+            kind = IPv6Address if ip.version == 6 else IPv4Address
+            self._begin([kind("TCP", address.host, address.port)])
+            return
         resolved = _Resolved()
         reactor.nameResolver.resolveHostName(resolved, address.host, address.port)
         resolved.done.addCallback(self._begin)

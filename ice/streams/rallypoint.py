@@ -1,33 +1,37 @@
-"""Streams over a Rallypoint cluster: one link at a time to whichever address is best, every stream joined again on each.
+"""Streams over a Rallypoint cluster: one link at a time to whichever address is best, or two, every stream joined again on each.
 
-Three parts share the work.  The :class:`~ice.streams.roster.Roster` decides which address is tried when.  A
-:class:`~ice.streams.connection.Connection` is one link, from dialling to its end.  The :class:`RallypointNetwork` here joins streams on
-connections, and datagrams to streams.
+Four parts share the work.  The :class:`~ice.streams.roster.Roster` decides which address is tried when, and
+:class:`~ice.streams.homes.Homes` which links are kept, made and given up.  A :class:`~ice.streams.connection.Connection` is one link, from dialling to
+its end.  The :class:`RallypointNetwork` here joins streams on connections, and datagrams to streams.
 
 ::
 
-    no connection --roster.next--> main is dialling --WELCOME--> main is open: every stream JOINs
-         ^                                                            |
-         +---- lost, BYE, silence: every path is down <---------------+
+    a home is missing --homes.step--> an attempt, or several that race --the first WELCOME--> a home: every stream JOINs
+         ^                                                                                       |
+         +---- lost, BYE, silence: a path is down when it is joined at no other home <-----------+
 
-**Moving back** (strategy ``fail-back``).  While ``main`` is not the preferred address, the roster names a better one now and then.  It is
-connected beside ``main`` as the *candidate*, joins the same streams, and takes over when all of them are joined and nobody has talked
-for a second.  Until then both are listened to, and :class:`~ice.streams.heard.Heard` lets each datagram through once: a move loses
-nothing.  Where ``main`` is lost meanwhile, the candidate takes its place at once.
+**Two homes** (``homes=2``).  Every stream is joined at both, what we say goes out on both, or on one, and :class:`~ice.streams.heard.Heard` lets
+each datagram through once.  While one of the two stands nothing is lost and no receiver hears of it; the other is replaced meanwhile.
+
+**Moving back** (strategy ``fail-back``).  While a home is not at the preferred address, the roster names a better one now and then.  It is
+connected beside it as the *candidate*, joins the same streams, and takes over when all of them are joined and nobody has talked
+for a second.  Until then both are listened to: a move loses nothing.  Where the home is lost meanwhile, the candidate takes its place at once.
 
 **Names.**  A stream keeps its source over reconnects, and over leaving and joining again; its sequence counts what was put on a link, from
-0, by one.  What could not be sent is lost: :meth:`RallypointStream.send` says so, and nothing is kept for later.
+0, by one.  What could not be sent is lost: :meth:`RallypointStream.send` says so, and nothing is kept for later.  To say it 0.2 s late would not
+fill the gap that listeners have heard already; who must lose nothing keeps two homes.
 
 **Time.**  One delayed call, at most 100 ms away, turns everything; between ``stop()`` having fired and ``start()`` there is none.
 """
 
+import time
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from functools import partial
 from random import Random
 from secrets import randbits
 from uuid import UUID
 
-import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
@@ -37,34 +41,32 @@ from ice.link.event import Ended, ErrorReceived, Event, JoinedReceived
 from ice.link.frame import MEDIA, Flag
 from ice.link.message import VERSION, Code, Hello, LinkRole, Welcome
 from ice.link.naming import checked_stream_id
-from ice.link.wake import STOOD_STILL_S, Wake
+from ice.link.wake import Wake
 from ice.net.addresses import Address
 from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link
 from ice.streams.connection import Connection, Phase
 from ice.streams.counts import Counts, counted
 from ice.streams.dialling import Dialler
+from ice.streams.homes import Dial, Homes, Outcome, Place
 from ice.streams.interface import Datagram, Receiver
 from ice.streams.joining import Joining, Refusal
-from ice.streams.roster import Roster, Strategy, Try
+from ice.streams.notices import Home, Notice, Notices
+from ice.streams.roster import Roster, Strategy
 from ice.streams.stream import Name, Names, RallypointStream
+from ice.streams.ways import Ways, WaysFile
 from ice.streams.words import plain
 
 QUIET_S = 1.0  # nobody talks: longer than any framing, jitter or pause between two words' packets
 REASON_LEFT = "the program has ended"
+LEAST_TURN_S = 0.001  # rounding may make a deadline due a moment before it is past
 
 
-@attrs.frozen
-class Notice:
-    """Something a person may want to see: for command lines and status pages.
+class TalkOn(StrEnum):
+    """Where a network with two homes says what it says."""
 
-    ``kind`` is ``connected``, ``lost`` (the link in use), ``failed`` (an attempt), ``refused`` (a stream) or ``moved``.
-    """
-
-    kind: str
-    address: str
-    code: str
-    text: str
+    BOTH = "both"
+    ONE = "one"
 
 
 class RallypointNetwork:
@@ -85,16 +87,22 @@ class RallypointNetwork:
         name: str = "",
         satellite: bool = False,
         strategy: Strategy = Strategy.FAIL_BACK,
+        homes: int = 1,
+        talk_on: TalkOn = TalkOn.BOTH,
+        protects: Callable[[str], bool] = lambda stream_id: False,
         connect_timeout_s: float = 5.0,
         rollover_s: float = 10.0,
         back_off_min_s: float = 0.1,
         back_off_max_s: float = 30.0,
+        ways_file: WaysFile | None = None,
+        wall: Callable[[], float] = time.time,
         random: Random | None = None,
         on_notice: Callable[[Notice], None] | None = None,
     ) -> None:
         """``identity`` is the UUID of our certificate; ``satellite`` whether its role lets us pass on others' datagrams.
 
-        ``rollover_s``: how often a better address is probed.  Times are seconds.  Raises :class:`LocalError` without an address.
+        ``homes``: links to keep, 1 or 2; ``protects``: which streams' datagrams are flagged protected; ``rollover_s``: how often a better address is
+        probed; ``wall``: seconds since 1970.  Times are seconds.  Raises :class:`LocalError` without an address.
         """
         self._random = random if random is not None else Random()
         self.roster = Roster(
@@ -104,15 +112,18 @@ class RallypointNetwork:
             back_off_max_s=back_off_max_s,
             probe_s=rollover_s,
             random=self._random,
+            ways=Ways(() if ways_file is None else ways_file.load()),
         )
         self.satellite = satellite
         self.counts = Counts()
         #: Whether we have stood still ourselves.
         self.wake = Wake()
-        self.on_notice = on_notice
-        #: The connection in use or in the making, and the one that may replace it.
-        self._main: Connection | None = None
-        self._candidate: Connection | None = None
+        self._homes: Homes[Connection] = Homes(self.roster, homes)
+        self._notices = Notices(homes, self._where, on_notice)
+        self._talk_on_one = talk_on is TalkOn.ONE
+        self._protects = protects
+        self._ways_file = ways_file
+        self._wall = wall
         self._connections: set[Connection] = set()
         self._joinings: dict[Connection, Joining] = {}
         self._clock = clock
@@ -128,7 +139,6 @@ class RallypointNetwork:
         self._names = Names(identity, randbits if random is None else random.getrandbits)
         self._streams: dict[int, RallypointStream] = {}
         self._talked_at = float("-inf")
-        self._logged: set[tuple[Address, str]] = set()
         self._running = False
         self._naps = 0
         self._next_turn: DelayedCall | None = None
@@ -137,15 +147,26 @@ class RallypointNetwork:
     # -- for the program ---------------------------------------------------------------------------------------------
 
     def join(
-        self, stream_id: str, receiver: Receiver, *, listen: bool = True, talk: bool = True
+        self,
+        stream_id: str,
+        receiver: Receiver,
+        *,
+        listen: bool = True,
+        talk: bool = True,
+        protected: bool | None = None,
     ) -> RallypointStream:
-        """See :meth:`ice.streams.interface.Network.join`.  Raises :class:`LocalError` for a stream that is joined already."""
+        """See :meth:`ice.streams.interface.Network.join`.  Raises :class:`LocalError` for a stream that is joined already.
+
+        ``protected``: whether what we send here is flooded over the core of the mesh; None: as ``protects`` says.
+        """
         name = self._names.of(checked_stream_id(stream_id))
         if name.key in self._streams:
             raise LocalError(
                 f"stream {stream_id!r} is joined already (or another of the same key): join it once, and share it"
             )
-        stream = RallypointStream(self, name, receiver, listen=listen, talk=talk)
+        if protected is None:
+            protected = self._protects(stream_id)
+        stream = RallypointStream(self, name, receiver, listen=listen, talk=talk, protected=protected)
         self._streams[name.key] = stream
         for joining in self._joinings.values():
             joining.ask(stream)
@@ -173,7 +194,8 @@ class RallypointNetwork:
             connection.leave(reason)
         for connection in list(self._connections):
             connection.leave(reason)
-        self._main = self._candidate = None
+        self._homes.clear()
+        self._remember(None)
         self._paths(reason)
         if not self._connections:
             return succeed(None)
@@ -183,18 +205,37 @@ class RallypointNetwork:
     @property
     def up(self) -> bool:
         """Whether a link stands."""
-        return self._main is not None and self._main.phase is Phase.OPEN
+        return bool(self._homes.standing)
+
+    @property
+    def homes(self) -> tuple[Home, ...]:
+        """The links that stand, the oldest place first."""
+        now = self._clock.seconds()
+        return tuple(
+            Home(
+                address=line.address,
+                id=line.far_id,
+                name=plain(line.welcome.name) if line.welcome is not None else "",
+                round_trip_s=None if line.session is None else line.session.vigil.round_trip_s,
+                age_s=now - line.begun_at,
+            )
+            for line in self._homes.standing
+        )
+
+    @property
+    def wanted(self) -> int:
+        """How many links are kept."""
+        return self._homes.wanted
 
     @property
     def address(self) -> Address | None:
-        """The Rallypoint in use, if a link stands."""
-        return self._main.address if self._main is not None and self.up else None
+        """The Rallypoint in use, if a link stands; the first of two."""
+        return next((line.address for line in self._homes.standing), None)
 
     @property
     def round_trip_s(self) -> float | None:
         """The latest answer of the far program to a PING, if a link stands and has asked."""
-        session = self._main.session if self._main is not None else None
-        return session.vigil.round_trip_s if session is not None else None
+        return next((home.round_trip_s for home in self.homes if home.round_trip_s is not None), None)
 
     @property
     def why(self) -> str:
@@ -205,18 +246,22 @@ class RallypointNetwork:
 
     def put(self, stream: RallypointStream, frame: bytes, flags: int) -> bool:
         """Send a whole MEDIA frame of ``stream``."""
-        main, counts = self._main, self.counts
-        if main is None or not stream.up:
-            counts.without_path += 1
-            return False
+        counts = self.counts
+        lines = self._lines(stream)
         size = len(frame) - MEDIA.size
-        if size > main.media_bytes:
-            counts.too_large += 1
+        fitting = [line for line in lines if size <= line.media_bytes]
+        if not fitting:
+            if lines:
+                counts.too_large += 1
+            else:
+                counts.without_path += 1
             return False
-        assert main.link is not None  # a stream is up on an open connection only
-        main.link.send_media(frame)
+        for line in fitting:
+            if line.link is not None:
+                line.link.send_media(frame)
         counts.sent += 1
         counts.sent_bytes += size
+        counts.copies += len(fitting) - 1
         if not flags & Flag.DATA:
             self._talked_at = self._clock.seconds()
         return True
@@ -247,10 +292,18 @@ class RallypointNetwork:
             satellite=self.satellite,
             clock=self._clock.seconds,
         )
-        if connection is self._main:
-            self._in_use(connection, welcome, now)
-        for stream in list(self._streams.values()):
-            joining.ask(stream)
+        wall_s = self._wall()
+        self.roster.learn(welcome.alternatives, connection.address, wall_s)
+        outcome = self._homes.opened(connection, now, wall_s)
+        if outcome.place is Place.HOME:
+            self._in_use(connection)
+        elif outcome.place is Place.SAME:
+            self._notices.same(connection.address)
+        self._leave(outcome)
+        if connection.open:
+            for stream in list(self._streams.values()):
+                joining.ask(stream)
+        self._soon()
 
     def heard(self, link: Link, frame: bytes) -> None:
         """The hot path: one datagram, from whichever link."""
@@ -282,8 +335,8 @@ class RallypointNetwork:
             stream = joining.joined(event)
             if isinstance(stream, Refusal):
                 self._refused(connection, stream)
-            elif stream is not None and connection is self._main:
-                stream.path(True, f"joined at {connection.address}")
+            elif stream is not None and self._homes.place(connection) is Place.HOME:
+                self._path(stream, "")
         elif isinstance(event, ErrorReceived):
             refusal = joining.error(event.error)
             if refusal is not None:
@@ -299,35 +352,28 @@ class RallypointNetwork:
             outbox = connection.session.outbox
             self.counts.dropped_full += outbox.dropped_full
             self.counts.dropped_old += outbox.dropped_old + outbox.forget()
-        if not self._running or connection not in (self._main, self._candidate):
+        place = self._homes.place(connection)
+        if not self._running or place is Place.NONE:
             return
         self.counts.failures[counted(ended.code)] += 1
-        self.roster.ended(
-            connection.address,
+        outcome = self._homes.ended(
+            connection,
             now,
             code=ended.code,
             why=ended.reason,
             retry_after_s=ended.retry_after_s,
             alternatives=ended.alternatives,
+            wall_s=self._wall(),
         )
-        if connection is self._main:
-            self._main = None
-            if was_open:
-                self._log.warn(
-                    "Link to {address} lost ({code}): {why}",
-                    address=str(connection.address),
-                    code=counted(ended.code),
-                    why=ended.reason,
-                )
-                self._tell("lost", connection.address, ended.code, ended.reason)
-            else:
-                self._attempt_failed(connection, ended)
-            if self._candidate is not None:
-                self._promote(now)
-            self._paths(ended.reason)
+        if place is Place.HOME:
+            self._notices.lost(connection.address, ended)
         else:
-            self._candidate = None
-            self._attempt_failed(connection, ended)
+            self._notices.failed(connection.address, ended)
+        if outcome.promoted is not None:
+            self._in_use(outcome.promoted)
+        self._leave(outcome)
+        if place is Place.HOME or not self._homes.standing:
+            self._paths(ended.reason)
         self._soon()
 
     def closed(self, connection: Connection) -> None:
@@ -366,34 +412,37 @@ class RallypointNetwork:
         self.wake.beat(now)
         if self.wake.naps != self._naps:
             self._naps = self.wake.naps
-            self._log.warn(
-                "This process stood still for over {bound:g} s: audio that came meanwhile is dropped",
-                bound=STOOD_STILL_S,
-            )
+            self._notices.stood_still()
         for connection in list(self._connections):
             connection.pulse(now)
         for joining in list(self._joinings.values()):
             joining.pulse()
+        self._remember(now)
         return self._decide(now)
 
     def _decide(self, now: float) -> float:
-        """Dial, probe or move where it is time; when the roster wants to be asked again."""
-        if not self._running:
-            return now
-        if self._main is None:
-            step = self.roster.next(now)
-            if not isinstance(step, Try):
-                return step.until
-            self._main = self._new_connection(step.address)
-            self._main.start()
-        elif self._candidate is None:
-            better = self.roster.better(now)
-            if better is not None:
-                self._candidate = self._new_connection(better)
-                self._candidate.start()
-        elif self._candidate.phase is Phase.OPEN:
+        """Dial, probe or move where it is time; when it wants to be asked again."""
+        homes, until = self._homes, now + PULSE_S
+        while self._running:
+            step = homes.step(now)
+            if not isinstance(step, Dial):
+                until = min(until, step.until)
+                break
+            connection = self._new_connection(step.address)
+            homes.began(connection, step)
+            connection.start()
+        if homes.candidate is not None and homes.candidate.open:
             self._move(now)
-        return now + PULSE_S
+        self.counts.raced, self.counts.same = homes.raced, homes.same
+        deadlines = [connection.deadline for connection in self._connections]
+        return max(now + LEAST_TURN_S, min([until, *deadlines]))
+
+    def _remember(self, now: float | None) -> None:
+        """Write down what we know of other ways, when nobody talks; now, where there will be no other time (None)."""
+        ways, file = self.roster.ways, self._ways_file
+        if file is not None and ways.changed and (now is None or file.due(now, self._talked_at)):
+            ways.changed = False
+            file.save(ways, self._wall())
 
     def _new_connection(self, address: Address) -> Connection:
         self.counts.attempts += 1
@@ -411,102 +460,99 @@ class RallypointNetwork:
 
     # -- inside: links and streams -----------------------------------------------------------------------------------
 
-    def _in_use(self, connection: Connection, welcome: Welcome, now: float) -> None:
-        self.roster.opened(connection.address, now, welcome.alternatives)
-        self._logged.clear()
-        name = plain(welcome.name)
-        self._log.info("Linked to {name} at {address}", name=name, address=str(connection.address))
-        self._tell("connected", connection.address, "", f"linked to {name or connection.address}")
+    def _lines(self, stream: RallypointStream) -> list[Connection]:
+        """The links on which we say what is said on ``stream`` now."""
+        joinings = self._joinings
+        lines = [
+            line
+            for line in self._homes.standing
+            if (joining := joinings.get(line)) is not None and joining.has(stream)
+        ]
+        if self._talk_on_one and len(lines) > 1:
+            # One that keeps up is better than the first: a frozen Rallypoint is noticed by its queue long before its link is dead.
+            return [next((line for line in lines if _keeps_up(line)), lines[0])]
+        return lines
 
-    def _promote(self, now: float) -> None:
-        """The candidate takes the place of a lost main connection, however far it has come."""
-        self._main, self._candidate = self._candidate, None
-        main = self._main
-        if main is not None and main.phase is Phase.OPEN and main.welcome is not None:
-            self._in_use(main, main.welcome, now)
+    def _where(self) -> tuple[str, ...]:
+        """The addresses of our homes."""
+        return tuple(str(line.address) for line in self._homes.standing)
+
+    def _in_use(self, connection: Connection) -> None:
+        """A connection has become a home."""
+        welcome = connection.welcome
+        self._notices.connected(connection.address, "" if welcome is None else welcome.name)
+
+    def _leave(self, outcome: Outcome[Connection]) -> None:
+        """Part from links that nobody needs."""
+        for connection in outcome.leave:
+            connection.leave(outcome.why)
 
     def _move(self, now: float) -> None:
         """The candidate takes over when it has all our streams and nobody is talking."""
-        old, new = self._main, self._candidate
+        old, new = self._homes.worst, self._homes.candidate
         if old is None or new is None or now - self._talked_at < QUIET_S:
             return
         have, wanted = self._joinings[new], self._joinings.get(old)
         if wanted is not None and not all(have.has(stream) for stream in wanted.streams):
             return
-        self._main, self._candidate = new, None
+        self._homes.move(now, self._wall())
         self.counts.moves += 1
-        if new.welcome is not None:
-            self._in_use(new, new.welcome, now)
-        self._tell("moved", new.address, "", f"moved back from {old.address} to {new.address}")
+        self._in_use(new)
+        self._notices.moved(old.address, new.address)
         self._paths("")
         old.leave(f"moved back to {new.address}")
 
     def _paths(self, why: str) -> None:
-        """Tell every stream where it stands on the connection in use; ``why`` it is closed where it is not joined."""
-        main = self._main
-        joining = self._joinings.get(main) if main is not None else None
+        """Tell every stream where it stands; ``why`` it is closed where it is joined at no home."""
         for stream in list(self._streams.values()):
-            if main is not None and joining is not None and joining.has(stream):
-                stream.path(True, f"joined at {main.address}")
-            else:
-                stream.path(False, why)
+            self._path(stream, why)
 
-    def _attempt_failed(self, connection: Connection, ended: Ended) -> None:
-        """Say why, but not at every attempt: once per address and cause until a link stands."""
-        news = (connection.address, counted(ended.code))
-        if news not in self._logged:
-            self._logged.add(news)
-            self._log.warn("No link ({code}): {why}", code=news[1], why=ended.reason)
-        self._tell("failed", connection.address, ended.code, ended.reason)
+    def _path(self, stream: RallypointStream, why: str) -> None:
+        """The same for one stream."""
+        at = [
+            str(line.address)
+            for line in self._homes.standing
+            if (joining := self._joinings.get(line)) is not None and joining.has(stream)
+        ]
+        stream.path(bool(at), f"joined at {' and '.join(at)}" if at else why)
 
     def _refused(self, connection: Connection, refusal: Refusal) -> None:
         """A Rallypoint does not let us into a stream: a person must know; the stream asks again later."""
         self.counts.refused_joins[counted(refusal.code)] += 1
-        if connection is self._candidate:
-            here = None if self._main is None else self._joinings.get(self._main)
+        place = self._homes.place(connection)
+        if place is Place.CANDIDATE:
+            worst = self._homes.worst
+            here = None if worst is None else self._joinings.get(worst)
             if here is None or not here.has(refusal.stream):
                 return  # what we do not have here, we do not lose there
             connection.give_up(
                 Code.DENIED, f"it refuses stream {plain(refusal.stream.stream_id)}: {refusal.why}"
             )
             return
-        why = f"{connection.address} refuses: {refusal.why}"
         if refusal.news:
-            self._log.warn(
-                "Stream {stream} refused by {address} ({code}): {why}",
-                stream=plain(refusal.stream.stream_id),
-                address=str(connection.address),
-                code=counted(refusal.code),
-                why=refusal.why,
+            self._notices.refused(
+                connection.address, refusal.stream.stream_id, refusal.code, refusal.why
             )
-            self._tell("refused", connection.address, refusal.code, why)
-        if connection is self._main:
-            refusal.stream.path(False, why)
+        if place is Place.HOME:
+            self._path(refusal.stream, f"{connection.address} refuses: {refusal.why}")
 
     def _complaint(self, connection: Connection, code: str, message: str) -> None:
         """An ERROR that answers no JOIN."""
         self.counts.errors[counted(code)] += 1
         joining = self._joinings[connection]
         if joining.complain():
-            self._log.warn(
-                "{address} complains ({code}): {why}",
-                address=str(connection.address),
-                code=counted(code),
-                why=plain(message),
-            )
+            self._notices.complaint(connection.address, code, message)
         if code == Code.NOT_JOINED:
             joining.repeat(self._streams.values())
 
-    def _tell(self, kind: str, address: Address, code: str, text: str) -> None:
-        if self.on_notice is not None:
-            try:
-                self.on_notice(Notice(kind, str(address), code, text))
-            except Exception:
-                self._log.failure("A listener to notices failed")
+
+def _keeps_up(line: Connection) -> bool:
+    session = line.session
+    return session is not None and session.outbox.open
 
 
 def _pass_on(to: "Deferred[None]", result: None) -> None:
     to.callback(None)
 
 
-__all__ = ["Name", "Notice", "RallypointNetwork", "RallypointStream"]
+__all__ = ["Home", "Name", "Notice", "RallypointNetwork", "RallypointStream", "TalkOn"]

@@ -8,7 +8,7 @@ import attrs
 from twisted.logger import Logger
 
 from ice.errors import LocalError
-from ice.link.frame import media
+from ice.link.frame import Flag, media
 from ice.link.naming import new_source, stream_key
 from ice.link.window import Verdict
 from ice.streams.counts import Counts
@@ -75,17 +75,29 @@ class RallypointStream:
 
     _log = Logger()
 
-    def __init__(self, carrier: Carrier, name: Name, receiver: Receiver, *, listen: bool, talk: bool) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        name: Name,
+        receiver: Receiver,
+        *,
+        listen: bool,
+        talk: bool,
+        protected: bool = False,
+    ) -> None:
+        """``protected``: every datagram that we send here is flagged :attr:`~ice.link.frame.Flag.PROTECTED`."""
         self.key = name.key
         self.source = name.source
         self.stream_id = name.stream_id
         self.listen = listen
         self.talk = talk
+        self.protected = protected
         self.heard = Heard()
         #: Whether the path is open now.
         self.up = False
         #: Why the path is as it is, in a sentence.
         self.why = "not tried yet"
+        self._flags = Flag.PROTECTED if protected else Flag(0)
         self._carrier = carrier
         self._name = name
         self._receiver = receiver
@@ -108,6 +120,7 @@ class RallypointStream:
             self._carrier.counts.without_path += 1
             return False
         name = self._name
+        flags |= self._flags
         frame = media(flags, self.key, self.source, name.sequence, payload)
         if not self._carrier.put(self, frame, flags):
             return False
@@ -133,8 +146,9 @@ class RallypointStream:
         if source == self.source or self.heard.ask(source, sequence, carrier.seconds()):
             carrier.counts.circular += 1
             return False
-        frame = media(datagram.flags, self.key, source, sequence, datagram.payload)
-        return carrier.put(self, frame, datagram.flags)
+        flags = datagram.flags | self._flags
+        frame = media(flags, self.key, source, sequence, datagram.payload)
+        return carrier.put(self, frame, flags)
 
     def leave(self) -> None:
         """Be done with the stream; nothing is heard afterwards.  Leaving twice is harmless."""

@@ -100,7 +100,7 @@ class Site:
         authority = Authority.create(folder / "pki", now, name="throw-away")
         config = folder / "ice.toml"
         text = (
-            f'[network]\nrallypoints = ["{LOOPBACK}:{port}"]\n\n'
+            f'[network]\nrallypoints = ["{LOOPBACK}:{port}"]\nways_file = "ways.json"\n\n'
             f'[rallypoint]\nlisten = ["{LOOPBACK}:{port}"]\n{rallypoint_toml.strip()}\n\n'
             f'[rallypoint.http]\nlisten = "{LOOPBACK}:{http_port}"\n\n{extra_toml.strip()}\n'
         )

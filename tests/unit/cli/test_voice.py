@@ -35,6 +35,7 @@ from ice.link.frame import Flag
 from ice.media.devices import Loudspeaker
 from ice.media.payload import Pcm
 from ice.streams.memory import Collector, MemoryNetwork
+from ice.streams.notices import Notice
 
 # G.711 needs no library, and what comes out is the same on every machine.
 MEDIA = MediaSettings(codec="pcmu")
@@ -137,6 +138,16 @@ class WayTests(SynchronousTestCase):
         for _ in range(5):
             self.way.notice(Notice())
         self.assertEqual(len(self.told.events), 1)
+
+    def test_two_links(self) -> None:
+        """Who keeps two links is told which stand, at each change; who keeps one is told of its path only."""
+        both, one = ("a:7443", "b:7443"), ("b:7443",)
+        for kind, homes in (("connected", one), ("connected", both), ("lost", one), ("lost", ())):
+            self.way.notice(Notice(kind, "a:7443", "", "", homes))
+        self.way.notice(Notice("connected", "b:7443", "", "", one))
+        self.assertEqual([fields["homes"] for fields in self.told.named("homes")], [list(both), list(one)])
+        self.way.notice(Notice("failed", "a:7443", "refused", "a:7443: nothing listens", one))
+        self.assertEqual(len(self.told.named("trying")), 1)
 
 
 class VoiceTests(SynchronousTestCase):

@@ -17,6 +17,7 @@ from ice.testing.network import (
 A, B = "a.test:7443", "b.test:7443"
 HALL = "town-hall"
 ELSE = UUID(int=7)
+SECOND = UUID("bbbbbbbb-bbbb-4ccc-8ddd-eeeeeeeeeeee")
 
 
 class Case(SynchronousTestCase):
@@ -26,7 +27,7 @@ class Case(SynchronousTestCase):
         self.clock = Clock()
         self.dialler = MemoryDialler(self.clock, latency_s=0.001)
         self.a = MemoryRallypoint(self.clock, name="a")
-        self.b = MemoryRallypoint(self.clock, name="b")
+        self.b = MemoryRallypoint(self.clock, id=SECOND, name="b")
         self.dialler.there[A] = self.a
         self.networks: list[RallypointNetwork] = []
         self.notices: list[Notice] = []
