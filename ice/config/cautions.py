@@ -65,10 +65,16 @@ def _groups(groups: tuple[GroupSettings, ...]) -> Iterator[tuple[Path, str]]:
                 continue
             path = ("groups", index, "members", number)
             if leaves.setdefault(member.id, member.leaf) != member.leaf:
-                yield (*path, "leaf"), f"{member.id} is a leaf in one group and not in another: it is one in all"
+                yield (
+                    (*path, "leaf"),
+                    f"{member.id} is a leaf in one group and not in another: it is one in all",
+                )
             if (at := member.address) is None:
                 continue
             if (before := places.setdefault(member.id, at)) != at:
                 yield (*path, "address"), f"{member.id} is at {before} in another group: it is dialled there"
             elif (owner := owners.setdefault(at, member.id)) != member.id:
-                yield (*path, "address"), f"{at} is the address of {owner} too: dialling it leads to one of them"
+                yield (
+                    (*path, "address"),
+                    f"{at} is the address of {owner} too: dialling it leads to one of them",
+                )

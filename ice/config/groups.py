@@ -37,7 +37,9 @@ def _id(value: object) -> UUID:
 
 def _dialled(address: Address | None) -> Address | None:
     if address is not None and address.is_wildcard:
-        raise AddressError(f"{address} is no place to dial: write the name or address by which others reach it")
+        raise AddressError(
+            f"{address} is no place to dial: write the name or address by which others reach it"
+        )
     return address
 
 

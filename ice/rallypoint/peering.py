@@ -168,10 +168,7 @@ def plan_of(groups: Sequence[Group], own: UUID, listed: PeeringFile | None = Non
     if out:
         entries = ()
     joined = [
-        (group, entry)
-        for group in groups
-        for entry in group.members
-        if entry.id == own and entry.enabled
+        (group, entry) for group in groups for entry in group.members if entry.id == own and entry.enabled
     ]
     leaves = {m.id for group in groups for m in group.members if m.enabled and m.leaf}
     leaves |= {peer.id for peer in entries if peer.enabled and peer.leaf}
@@ -199,7 +196,9 @@ def plan_of(groups: Sequence[Group], own: UUID, listed: PeeringFile | None = Non
             continue  # one list for all
         if not peer.enabled:
             if peer.id in grouped:
-                warnings.append(f"{peer.id} is switched off in the peering file, but a group has it: it is linked")
+                warnings.append(
+                    f"{peer.id} is switched off in the peering file, but a group has it: it is linked"
+                )
             continue
         before = found.get(peer.id, Expected(peer.id))
         if before.address and peer.address and before.address != peer.address:
@@ -225,7 +224,10 @@ def plan_of(groups: Sequence[Group], own: UUID, listed: PeeringFile | None = Non
         warnings.append(
             f"links with {len(peers)} Rallypoints are wanted; one may have {MAX_LINKS}: make smaller groups"
         )
-    ways = [*(address for group, _ in joined for address in group.virtual), *(e.address for e in found.values())]
+    ways = [
+        *(address for group, _ in joined for address in group.virtual),
+        *(e.address for e in found.values()),
+    ]
     distinct = dict.fromkeys(way for way in ways if way is not None and way not in ours_at)
     return Plan(leaf, peers, tuple(distinct)[:MAX_ALTERNATIVES], tuple(warnings))
 
@@ -263,7 +265,14 @@ def _about_addresses(
 # -- the peering file -----------------------------------------------------------------------------------------------------
 
 _FILE_KEYS: Final = {"id", "version", "comments", "peers"}
-_PEER_KEYS: Final = {"id", "enabled", "host", "connectionTimeoutSecs", "forceIsMeshLeaf", "outboundLeafPolicy"}
+_PEER_KEYS: Final = {
+    "id",
+    "enabled",
+    "host",
+    "connectionTimeoutSecs",
+    "forceIsMeshLeaf",
+    "outboundLeafPolicy",
+}
 _HOST_KEYS: Final = {"address", "port"}
 _NOT_USED: Final = {
     "certificate": "not used: a Rallypoint shows everybody the certificate of [rallypoint]",
@@ -306,7 +315,9 @@ def _parse(text: str, source: str) -> Any:
         return json.loads(text, object_pairs_hook=_Object, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         if not text.strip():
-            raise PeeringError(f'{source}: is empty; expected JSON, an object with "peers" or an array') from None
+            raise PeeringError(
+                f'{source}: is empty; expected JSON, an object with "peers" or an array'
+            ) from None
         what = error.msg[:1].lower() + error.msg[1:]
         raise PeeringError(f"{source}:{error.lineno}: column {error.colno}: no JSON: {what}") from None
     except _NoJson as error:
@@ -345,7 +356,9 @@ class _Reader:
             place = f"{path}[{index}]"
             peer = self._peer(entry, place)
             if peers.pop(peer.id, None) is not None:
-                self._warn(place, "id", f"{peer.id} is listed at {places[peer.id]} too; this later entry counts")
+                self._warn(
+                    place, "id", f"{peer.id} is listed at {places[peer.id]} too; this later entry counts"
+                )
             peers[peer.id] = peer
             places[peer.id] = place
         return PeeringFile(self._source, tuple(peers.values()), tuple(self._warnings()))
@@ -375,7 +388,9 @@ class _Reader:
         if host is None:
             return None
         if not isinstance(host, _Object):
-            self._warn(path, "host", f"expected an object with address and port, found {_found(host)}; not dialled")
+            self._warn(
+                path, "host", f"expected an object with address and port, found {_found(host)}; not dialled"
+            )
             return None
         path += ".host"
         self._look_over(host, path, _HOST_KEYS)
@@ -386,7 +401,9 @@ class _Reader:
             self._warn(path, "address", f"expected text, found {_found(text)}; not dialled")
             return None
         if port is not None and not (type(port) is int and 0 <= port <= 65535):
-            self._warn(path, "port", f"expected a number in 1–65535, found {_found(port)}; {DEFAULT_PORT} is taken")
+            self._warn(
+                path, "port", f"expected a number in 1–65535, found {_found(port)}; {DEFAULT_PORT} is taken"
+            )
             port = DEFAULT_PORT
         return self._place(text.strip(), port or 0, path)
 
@@ -424,14 +441,16 @@ class _Reader:
         key, value = "connectionTimeoutSecs", entry.get("connectionTimeoutSecs")
         if value is None or (value == 0 and not isinstance(value, bool)):
             return CONNECT_TIMEOUT_S
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(_small(value))
+        number = (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(_small(value))
+        )
         if not number or value < 0:
-            self._warn(
-                path, key, f"expected seconds, found {_found(value)}; {CONNECT_TIMEOUT_S:g} are taken"
-            )
+            self._warn(path, key, f"expected seconds, found {_found(value)}; {CONNECT_TIMEOUT_S:g} are taken")
             return CONNECT_TIMEOUT_S
         if value > MAX_CONNECT_TIMEOUT_S:
-            self._warn(path, key, f"more than {MAX_CONNECT_TIMEOUT_S:g} seconds; {MAX_CONNECT_TIMEOUT_S:g} are taken")
+            self._warn(
+                path, key, f"more than {MAX_CONNECT_TIMEOUT_S:g} seconds; {MAX_CONNECT_TIMEOUT_S:g} are taken"
+            )
         return max(0.1, min(float(_small(value)), MAX_CONNECT_TIMEOUT_S))
 
     def _policy(self, entry: _Object, path: str) -> bool | None:
@@ -446,7 +465,11 @@ class _Reader:
     def _look_over(self, table: _Object, path: str, known: set[str]) -> None:
         for key in table:
             if key not in known:
-                why = _NOT_USED.get(key, "unknown key, not used") if known is _PEER_KEYS else "unknown key, not used"
+                why = (
+                    _NOT_USED.get(key, "unknown key, not used")
+                    if known is _PEER_KEYS
+                    else "unknown key, not used"
+                )
                 self._warn(path, key, why)
         for key in table.repeated:
             self._warn(path, key, "given twice; the last counts")

@@ -15,6 +15,7 @@ after each :meth:`PeeringWatch.reread`; so is that it is well again.
 import os
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -193,10 +194,12 @@ class PeeringWatch(Service):
             return
         self.current = peering
         self._log.info(
-            "peering list of {count} Rallypoints from {source}", count=len(peering.peers), source=peering.source
+            "peering list of {count} Rallypoints from {source}",
+            count=len(peering.peers),
+            source=peering.source,
         )
         for warning in peering.warnings:
-            self._log.warn("{warning}", warning=warning)
+            self._log.warn("{oddity}", oddity=warning)  # "warning" is a word of Twisted's own
         self._tell(peering)
 
     def _tell(self, peering: PeeringFile | None) -> None:
@@ -212,7 +215,7 @@ class PeeringWatch(Service):
         self.trouble = message
         self.refused += 1
         kept = "nobody is linked by it" if self.current is None else "the last good list stays in force"
-        self._log.error("{message}; {kept}", message=message, kept=kept)
+        self._log.error("{trouble}; {kept}", trouble=message, kept=kept)
 
     def _well(self) -> None:
         self._doubt = ""
@@ -280,7 +283,8 @@ class _Command(ProcessProtocol):
         self._complaint = bytearray()
 
     def connectionMade(self) -> None:
-        self.transport.closeStdin()  # type: ignore[union-attr]
+        transport: Any = self.transport
+        transport.closeStdin()
 
     def outReceived(self, data: bytes) -> None:
         if self._over:
@@ -302,7 +306,9 @@ class _Command(ProcessProtocol):
             self.result.callback(bytes(self._out))
             return
         how = f"ended with status {code}" if signal is None else f"was ended by signal {signal}"
-        said = "".join(c if c.isprintable() else " " for c in self._complaint.decode("utf-8", "replace")).strip()
+        said = "".join(
+            c if c.isprintable() else " " for c in self._complaint.decode("utf-8", "replace")
+        ).strip()
         self.result.errback(CommandFailed(f"{how}: {said}" if said else how))
 
     def _give_up(self, result: object = None) -> None:
@@ -310,8 +316,6 @@ class _Command(ProcessProtocol):
         self._over = True
         self._out.clear()
         transport: Any = self.transport
-        try:
+        with suppress(ProcessExitedAlready):
             transport.signalProcess("KILL")
-        except ProcessExitedAlready:
-            pass
         transport.loseConnection()

@@ -44,7 +44,11 @@ def warned(text: str) -> list[tuple[int, str, str]]:
 
 def members(*lines: str, name: str = "town") -> str:
     """A group of these; the first stands on line 4 of the table."""
-    return f'[[groups]]\nname = "{name}"\nmembers = [\n' + "".join(f"  {{ {each} }},\n" for each in lines) + "]\n"
+    return (
+        f'[[groups]]\nname = "{name}"\nmembers = [\n'
+        + "".join(f"  {{ {each} }},\n" for each in lines)
+        + "]\n"
+    )
 
 
 class Groups(SynchronousTestCase):
@@ -124,24 +128,24 @@ class Mistakes(SynchronousTestCase):
     def test_names(self) -> None:
         """Groups have names of their own."""
         one = members(f'id = "{A}"')
-        self.check(
-            one + one, (6, "groups", 'a group is named "town" already; each has a name of its own')
-        )
+        self.check(one + one, (6, "groups", 'a group is named "town" already; each has a name of its own'))
         self.check(f'[[groups]]\nmembers = [{{ id = "{A}" }}]', (1, "groups.name", "this key must be given"))
         self.check(members(f'id = "{A}"', name=""), (2, "groups.name", "must not be empty"))
 
     def test_members(self) -> None:
         """A group has members."""
         self.check('[[groups]]\nname = "x"', (1, "groups.members", "this key must be given"))
-        self.check(
-            '[[groups]]\nname = "x"\nmembers = []', (3, "groups.members", "at least 1 must be listed")
-        )
+        self.check('[[groups]]\nname = "x"\nmembers = []', (3, "groups.members", "at least 1 must be listed"))
         self.check("[groups]\nname = 'x'", (1, "groups", "expected a list in [ ], found a table"))
 
     def test_costs_and_addresses(self) -> None:
         """Numbers out of their range and addresses that are none."""
         self.check(
-            members(f'id = "{A}", cost = 65536', f'id = "{B}", address = "rp2"', f'id = "{C}", address = "0.0.0.0:1"')
+            members(
+                f'id = "{A}", cost = 65536',
+                f'id = "{B}", address = "rp2"',
+                f'id = "{C}", address = "0.0.0.0:1"',
+            )
             + "cost = 0\nvirtual = ['x']",
             (4, "groups.members.cost", "65536 is not in 0–65535"),
             (5, "groups.members.address", 'a port is missing: write "rp2:7443"'),
@@ -186,7 +190,11 @@ class Cautions(SynchronousTestCase):
         self.assertEqual(
             warned(text),
             [
-                (10, "groups.members.leaf", f"{A} is a leaf in one group and not in another: it is one in all"),
+                (
+                    10,
+                    "groups.members.leaf",
+                    f"{A} is a leaf in one group and not in another: it is one in all",
+                ),
                 (10, "groups.members.address", f"{A} is at a:1 in another group: it is dialled there"),
                 (
                     11,
@@ -233,7 +241,10 @@ class Mesh(SynchronousTestCase):
             'peering_file = "x"\npeering_command = ["/bin/x"]',
             (3, "rallypoint.mesh.peering_command", "peering_file is given too; name one of the two"),
         )
-        self.check("peering_command = '/bin/x'", (2, "rallypoint.mesh.peering_command", 'expected a list in [ ], found "/bin/x"'))
+        self.check(
+            "peering_command = '/bin/x'",
+            (2, "rallypoint.mesh.peering_command", 'expected a list in [ ], found "/bin/x"'),
+        )
 
     def test_rules(self) -> None:
         """Thresholds differ, actions are known."""
@@ -253,4 +264,3 @@ class Mesh(SynchronousTestCase):
             (2, "rallypoint.mesh.peering_reread_s", "0.5 is not in 1–86400"),
             (3, "rallypoint.mesh.spread_s", "-1 is not in 0–300"),
         )
-

@@ -210,7 +210,9 @@ class Lists(SynchronousTestCase):
         """Each reader expects all the others; the own entry is skipped without a word."""
         peers = listing(*(Listed(id, AT[id]) for id in (A, B, C)))
         plan = plan_of([], B, peers)
-        self.assertEqual(plan.peers, {A: Expected(A, AT[A], DEFAULT_COST), C: Expected(C, AT[C], DEFAULT_COST)})
+        self.assertEqual(
+            plan.peers, {A: Expected(A, AT[A], DEFAULT_COST), C: Expected(C, AT[C], DEFAULT_COST)}
+        )
         self.assertEqual((plan.alternatives, plan.warnings), ((AT[A], AT[C]), ()))
 
     def test_own_id_is_not_needed(self) -> None:
@@ -313,7 +315,10 @@ class Reading(SynchronousTestCase):
         for text, message in [
             ("", 'peers.json: is empty; expected JSON, an object with "peers" or an array'),
             (" \n", 'peers.json: is empty; expected JSON, an object with "peers" or an array'),
-            ("[\n  {\n]", "peers.json:3: column 1: no JSON: expecting property name enclosed in double quotes"),
+            (
+                "[\n  {\n]",
+                "peers.json:3: column 1: no JSON: expecting property name enclosed in double quotes",
+            ),
             ("[NaN]", "peers.json: NaN is no JSON"),
             ("5", 'peers.json: expected an object with "peers", or a list of Rallypoints, found 5'),
             ("null", 'peers.json: expected an object with "peers", or a list of Rallypoints, found null'),
@@ -328,8 +333,10 @@ class Reading(SynchronousTestCase):
             ('[{"id": 7}]', "peers.json: [0].id: expected the UUID of a Rallypoint's certificate; found 7"),
             (
                 f'{{"peers": [{{"id": "{A}"}}, {{"id": "rp2"}}]}}',
-                "peers.json: peers[1].id: expected the UUID of a Rallypoint's certificate (ice pki show FILE), "
-                'found "rp2"',
+                (
+                    "peers.json: peers[1].id: expected the UUID of a Rallypoint's certificate (ice pki show FILE), "
+                    'found "rp2"'
+                ),
             ),
         ]:
             with self.assertRaises(PeeringError) as caught:
@@ -360,23 +367,40 @@ class Reading(SynchronousTestCase):
             ({"enabled": "false"}, '[0].enabled: expected true or false, found "false"; true is taken'),
             ({"enabled": 0}, "[0].enabled: expected true or false, found 0; true is taken"),
             ({"forceIsMeshLeaf": 1}, "[0].forceIsMeshLeaf: expected true or false, found 1; false is taken"),
-            ({"connectionTimeoutSecs": "5"}, '[0].connectionTimeoutSecs: expected seconds, found "5"; 5 are taken'),
-            ({"connectionTimeoutSecs": -1}, "[0].connectionTimeoutSecs: expected seconds, found -1; 5 are taken"),
-            ({"connectionTimeoutSecs": False}, "[0].connectionTimeoutSecs: expected seconds, found false; 5 are taken"),
+            (
+                {"connectionTimeoutSecs": "5"},
+                '[0].connectionTimeoutSecs: expected seconds, found "5"; 5 are taken',
+            ),
+            (
+                {"connectionTimeoutSecs": -1},
+                "[0].connectionTimeoutSecs: expected seconds, found -1; 5 are taken",
+            ),
+            (
+                {"connectionTimeoutSecs": False},
+                "[0].connectionTimeoutSecs: expected seconds, found false; 5 are taken",
+            ),
             (
                 {"connectionTimeoutSecs": 10**400},
                 "[0].connectionTimeoutSecs: expected seconds, found a very large number; 5 are taken",
             ),
             ({"outboundLeafPolicy": 3}, "[0].outboundLeafPolicy: expected 0, 1 or 2, found 3; 0 is taken"),
-            ({"outboundLeafPolicy": True}, "[0].outboundLeafPolicy: expected 0, 1 or 2, found true; 0 is taken"),
+            (
+                {"outboundLeafPolicy": True},
+                "[0].outboundLeafPolicy: expected 0, 1 or 2, found true; 0 is taken",
+            ),
             ({"host": "a:1"}, '[0].host: expected an object with address and port, found "a:1"; not dialled'),
             ({"host": {"address": 5}}, "[0].host.address: expected text, found 5; not dialled"),
             (
                 {"host": {"address": "a b"}},
-                '[0].host.address: "a b" is not a host name: expected letters, digits, - and dots '
-                "(write other alphabets in their xn-- form); not dialled",
+                (
+                    '[0].host.address: "a b" is not a host name: expected letters, digits, - and dots '
+                    "(write other alphabets in their xn-- form); not dialled"
+                ),
             ),
-            ({"host": {"address": "0.0.0.0", "port": 1}}, "[0].host.address: 0.0.0.0:1 is no place to dial; not dialled"),
+            (
+                {"host": {"address": "0.0.0.0", "port": 1}},
+                "[0].host.address: 0.0.0.0:1 is no place to dial; not dialled",
+            ),
         ]:
             self.assertEqual(self.warnings(peer), (plain, [message]))
 
@@ -415,8 +439,10 @@ class Reading(SynchronousTestCase):
             read.warnings,
             (
                 "peers.json: meshName: unknown key, not used",
-                "peers.json: peers[0].certificate: not used: a Rallypoint shows everybody the certificate of "
-                "[rallypoint] (and 2 more like it)",
+                (
+                    "peers.json: peers[0].certificate: not used: a Rallypoint shows everybody the certificate of "
+                    "[rallypoint] (and 2 more like it)"
+                ),
                 "peers.json: peers[0].sni: unknown key, not used (and 2 more like it)",
             ),
         )
@@ -465,25 +491,27 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     | st.floats()
     | st.text(max_size=8)
     | st.sampled_from([str(A), f"{{{B}}}", "rp:1", "::1", "\ud800", 0, 1, 2, 7443, 10**400]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            [
-                "id",
-                "peers",
-                "enabled",
-                "host",
-                "address",
-                "port",
-                "connectionTimeoutSecs",
-                "forceIsMeshLeaf",
-                "outboundLeafPolicy",
-                "certificate",
-                "\ud800",
-            ]
-        ),
-        inner,
-        max_size=5,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "id",
+                    "peers",
+                    "enabled",
+                    "host",
+                    "address",
+                    "port",
+                    "connectionTimeoutSecs",
+                    "forceIsMeshLeaf",
+                    "outboundLeafPolicy",
+                    "certificate",
+                    "\ud800",
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
     ),
     max_leaves=20,
 )

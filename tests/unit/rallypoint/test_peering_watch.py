@@ -53,7 +53,9 @@ class Watching(SynchronousTestCase):
         self.path = Path(self.mktemp()).absolute()
 
     def watch(self, settings: MeshSettings, **more: Any) -> PeeringWatch:
-        watch = PeeringWatch(self.clock, settings, lambda peering: self.heard.append(numbers(peering)), **more)
+        watch = PeeringWatch(
+            self.clock, settings, lambda peering: self.heard.append(numbers(peering)), **more
+        )
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
         self.addCleanup(watch.stopService)
         return watch
@@ -169,9 +171,7 @@ class Files(Watching):
         """A file that is not there yet is said at once, and read when it comes."""
         with capturedLogs() as events:
             watch = self.start()
-        self.assertEqual(
-            self.logged(events), [f"{self.path}: there is no such file; nobody is linked by it"]
-        )
+        self.assertEqual(self.logged(events), [f"{self.path}: there is no such file; nobody is linked by it"])
         self.assertIsNone(watch.current)
         self.write(text(4))
         self.assertEqual(self.heard, [[4]])
@@ -195,9 +195,7 @@ class Files(Watching):
         with capturedLogs() as events:
             self.start(f'[{{"id": "{id_of(1)}", "foo": 1}}]')
             self.clock.pump([LOOK_S] * 3)
-        self.assertEqual(
-            self.logged(events, LogLevel.warn), [f"{self.path}: [0].foo: unknown key, not used"]
-        )
+        self.assertEqual(self.logged(events, LogLevel.warn), [f"{self.path}: [0].foo: unknown key, not used"])
 
     def test_not_text(self) -> None:
         """Bytes that are no UTF-8 are told with their line."""
@@ -264,7 +262,9 @@ class ReadFile(SynchronousTestCase):
         folder.mkdir()
         os.mkfifo(pipe)
         for path in (folder, pipe, Path("/dev/null")):
-            self.assertEqual(self.refusal(path), f"{path}: expected a file, found a folder, a pipe or a device")
+            self.assertEqual(
+                self.refusal(path), f"{path}: expected a file, found a folder, a pipe or a device"
+            )
         if before:
             self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
@@ -357,15 +357,20 @@ class Commands(Watching):
             self.logged(events),
             [
                 "output of /bin/our-peers: ended with status 3: no; the last good list stays in force",
-                'output of /bin/our-peers: is empty; expected JSON, an object with "peers" or an array; '
-                "the last good list stays in force",
+                (
+                    'output of /bin/our-peers: is empty; expected JSON, an object with "peers" or an array; '
+                    "the last good list stays in force"
+                ),
             ],
         )
         self.assertEqual((self.heard, numbers(watch.current)), ([[1]], [1]))
 
     def test_fails_at_once(self) -> None:
         """A program that cannot be started is tried again at its time."""
-        results = [fail(CommandFailed("cannot be started: No such file or directory")), succeed(text(1).encode())]
+        results = [
+            fail(CommandFailed("cannot be started: No such file or directory")),
+            succeed(text(1).encode()),
+        ]
         watch = self.watch(
             MeshSettings(peering_command=ARGV), run=lambda reactor, argv, timeout_s: results.pop(0)
         )
@@ -508,4 +513,3 @@ class Running(SynchronousTestCase):
         self.reactor.refuses = FileNotFoundError(2, "No such file or directory")
         self.result = run_command(self.reactor, ARGV, 10.0)
         self.assertEqual(self.failure(), "cannot be started: No such file or directory")
-
