@@ -138,7 +138,9 @@ class Run:
         self.town.mark()
         for name in after:
             if before.get(name) != after[name]:
-                self.troubles.append(f"in peace, {name} still dropped copies: {before.get(name)} → {after[name]}")
+                self.troubles.append(
+                    f"in peace, {name} still dropped copies: {before.get(name)} → {after[name]}"
+                )
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,10 @@ from tests.system.tally import Pair
 PLAIN_WIDE = 150  # columns, where nobody looks at a terminal
 MOST_TOLD = 20  # unexplained ones that are told one by one; JSON has all
 SHOWN_SILENCE_S = 0.25
-ALWAYS_WRONG = ("hops", "malformed")  # a datagram that went round until its hops were used up; bytes that cannot be
+ALWAYS_WRONG = (
+    "hops",
+    "malformed",
+)  # a datagram that went round until its hops were used up; bytes that cannot be
 
 
 @attrs.define
@@ -171,7 +174,12 @@ class Account:
                 for pair in self.pairs
             ],
             "unexplained": [
-                {"at_s": round(each.at_s, 3), "talker": each.talker, "listener": each.listener, "sent": each.sent}
+                {
+                    "at_s": round(each.at_s, 3),
+                    "talker": each.talker,
+                    "listener": each.listener,
+                    "sent": each.sent,
+                }
                 for each in self.unexplained
             ],
             "dropped_on_the_way": self.drops,
@@ -224,7 +232,10 @@ def tables(account: Account) -> None:
         people.add_row(
             listener,
             " ".join(sorted(pair.talker for pair in mine)),
-            *(str(sum(getattr(pair, name) for pair in mine)) for name in ("attempts", "heard", "lost", "unsent")),
+            *(
+                str(sum(getattr(pair, name) for pair in mine))
+                for name in ("attempts", "heard", "lost", "unsent")
+            ),
             f"[bold red]{wrong}[/]" if wrong else "0",
             str(sum(pair.doubled for pair in mine)),
             f"{max(pair.silence_s for pair in mine):.2f} s",
@@ -265,7 +276,14 @@ def _table(title: str, first: str, *more: str) -> Table:
 LEFT, RIGHT, TOP, LANE, ROW = 70, 20, 78, 17, 20
 WIDE = 1_600
 INK, SOFT, GRID = "#1f2933", "#6b7785", "#e3e7eb"
-WINDOW, SILENCE, LOST, UNSENT, WRONG, DOUBLED = "#fbf1d3", "#9aa5b1", "#e0a526", "#62a8f0", "#d4253d", "#8b4fc6"
+WINDOW, SILENCE, LOST, UNSENT, WRONG, DOUBLED = (
+    "#fbf1d3",
+    "#9aa5b1",
+    "#e0a526",
+    "#62a8f0",
+    "#d4253d",
+    "#8b4fc6",
+)
 COLOURS = {
     "kill": "#d4553d",
     "freeze": "#1763c6",
@@ -290,11 +308,11 @@ def draw(account: Account) -> str:
     def x(at_s: float) -> float:
         return round(LEFT + min(max(at_s, 0.0), account.seconds) * scale, 2)
 
+    verdict = "all as it should be" if account.good else "WRONG"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {high}" font-family="sans-serif" font-size="11">',
         f'<rect width="{WIDE}" height="{high}" fill="#ffffff"/>',
-        f'<text x="{LEFT}" y="24" font-size="17" fill="{INK}">chaos, seed {account.seed}: '
-        f"{'all as it should be' if account.good else 'WRONG'}</text>",
+        _words(LEFT, 24, f"chaos, seed {account.seed}: {verdict}", INK, size=17),
         *_legend(),
     ]
     bottom = rows_at + len(listeners) * ROW
@@ -303,9 +321,7 @@ def draw(account: Account) -> str:
     step = next(step for step in (5, 10, 30, 60, 300, 3600) if account.seconds / step <= 25)
     for mark in range(0, int(account.seconds) + 1, step):
         parts.append(f'<path d="M{x(mark)} {TOP - 8}V{bottom}" stroke="{GRID}"/>')
-        parts.append(
-            f'<text x="{x(mark)}" y="{TOP - 12}" fill="{SOFT}" text-anchor="middle">{mark} s</text>'
-        )
+        parts.append(_words(x(mark), TOP - 12, f"{mark} s", SOFT, "middle"))
     for toll in account.tolls:
         parts += _fault(account, toll, TOP + lane_of[toll.happened.fault.number] * LANE, x)
     parts.append(
@@ -340,16 +356,15 @@ def _fault(account: Account, toll: Toll, top: float, x: Any) -> list[str]:
         f"{this.fault}: {account.time(this.begin_s):.2f}–{account.time(this.end_s):.2f} s, {toll.lost} lost, {toll.unsent} unsent, "
         f"silent for {toll.silence_s:.2f} s at most"
     )
-    return [
-        f'<g><title>{escape(told)}</title>{_bar(begin, top + 2, max(end, begin + 2), top + 6, COLOURS[this.fault.kind])}'
-        f'<text x="{begin}" y="{top + 15}" fill="{COLOURS[this.fault.kind]}" font-size="9">{escape(str(this.fault))}</text></g>'
-    ]
+    bar = _bar(begin, top + 2, max(end, begin + 2), top + 6, COLOURS[this.fault.kind])
+    words = _words(begin, top + 15, str(this.fault), COLOURS[this.fault.kind], size=9)
+    return [f"<g><title>{escape(told)}</title>{bar}{words}</g>"]
 
 
 def _row(account: Account, listener: str, top: float, x: Any, scale: float) -> list[str]:
     middle = top + ROW / 2
     parts = [
-        f'<text x="{LEFT - 10}" y="{middle + 4}" fill="{INK}" text-anchor="end">{escape(listener)}</text>',
+        _words(LEFT - 10, middle + 4, listener, INK, "end"),
         f'<path d="M{LEFT} {top + ROW}H{WIDE - RIGHT}" stroke="{GRID}"/>',
     ]
     for pair in account.pairs:
@@ -365,12 +380,12 @@ def _row(account: Account, listener: str, top: float, x: Any, scale: float) -> l
         (LOST, -7, -1, [each.at_s for each in mine if each.sent and each.why is not None]),
         (WRONG, -10, 10, [each.at_s for each in mine if each.why is None]),
     ):
-        parts += _ticks(sorted({round(x(at_s), 0) for at_s in chosen}), middle + above, middle + below, colour)
+        parts += _ticks(
+            sorted({round(x(at_s), 0) for at_s in chosen}), middle + above, middle + below, colour
+        )
     doubled = sum(pair.doubled for pair in account.pairs if pair.listener == listener)
     if doubled:
-        parts.append(
-            f'<text x="{WIDE - RIGHT}" y="{middle + 4}" fill="{DOUBLED}" text-anchor="end">{doubled} doubled</text>'
-        )
+        parts.append(_words(WIDE - RIGHT, middle + 4, f"{doubled} doubled", DOUBLED, "end"))
     return parts
 
 
@@ -385,6 +400,10 @@ def _bar(left: float, top: float, right: float, bottom: float, colour: str) -> s
     return f'<rect x="{left:g}" y="{top:g}" width="{max(0.5, right - left):.2f}" height="{bottom - top:g}" fill="{colour}"/>'
 
 
+def _words(left: float, base: float, words: str, ink: str, anchor: str = "start", size: int = 11) -> str:
+    return f'<text x="{left:g}" y="{base:g}" fill="{ink}" font-size="{size}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
 def _legend() -> list[str]:
     parts, left = [], LEFT
     legend = (
@@ -397,6 +416,6 @@ def _legend() -> list[str]:
     )
     for colour, words in legend:
         parts.append(_bar(left, 38, left + 12, 50, colour))
-        parts.append(f'<text x="{left + 17}" y="48" fill="{SOFT}">{escape(words)}</text>')
+        parts.append(_words(left + 17, 48, words, SOFT))
         left += 40 + round(len(words) * 6.2)
     return parts

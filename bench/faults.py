@@ -112,7 +112,12 @@ def schedule(seed: int, seconds: float, rallypoints: Sequence[str], sites: Seque
 
 
 def _draw(
-    rng: Random, number: int, at_s: float, rallypoints: Sequence[str], sites: Sequence[str], beside: Sequence[Fault]
+    rng: Random,
+    number: int,
+    at_s: float,
+    rallypoints: Sequence[str],
+    sites: Sequence[str],
+    beside: Sequence[Fault],
 ) -> Fault:
     while True:
         kind = rng.choices(list(KINDS), [often for often, _, _ in KINDS.values()])[0]

@@ -38,7 +38,10 @@ T = TypeVar("T")
 NAMESPACES = Path("/run/netns")
 CLONE_NEWNET = 0x4000_0000
 OURS = re.compile(r"ice(\d+)-")
-CUT_RULES, SLOW_RULES = 1_000, 20_000  # preferences, the first that fits decides: a cut road is cut, slow or not
+CUT_RULES, SLOW_RULES = (
+    1_000,
+    20_000,
+)  # preferences, the first that fits decides: a cut road is cut, slow or not
 SLOW_TABLE = "100"
 SLOW_DEVICE = "late"
 MOST_PLACES = 99

@@ -122,7 +122,11 @@ class Tape:
 
     def homes(self, who: str) -> list[tuple[float, str]]:
         """When somebody came to which Rallypoint (``host:port``)."""
-        return [(each["ns"] / 1e9, each["address"]) for each in self.notices.get(who, ()) if each["kind"] in ("connected", "moved")]
+        return [
+            (each["ns"] / 1e9, each["address"])
+            for each in self.notices.get(who, ())
+            if each["kind"] in ("connected", "moved")
+        ]
 
     def home(self, who: str, at_s: float = np.inf) -> str:
         """Where somebody was linked last, at a time; empty: nowhere yet."""
@@ -137,7 +141,9 @@ class Tape:
         """Each listener with each talker of a stream, for what was tried in a time."""
         return list(self._pairs(since_s, until_s))
 
-    def pair(self, talker: str, listener: str, stream: str, since_s: float = -np.inf, until_s: float = np.inf) -> Pair:
+    def pair(
+        self, talker: str, listener: str, stream: str, since_s: float = -np.inf, until_s: float = np.inf
+    ) -> Pair:
         """One of them; raises KeyError where there was nothing to hear."""
         for pair in self._pairs(since_s, until_s, (talker, listener, stream)):
             return pair
@@ -169,7 +175,9 @@ class Tape:
         elif e == "mark":
             self.marks[path] = line["mark"]
 
-    def _pairs(self, since_s: float, until_s: float, only: tuple[str, str, str] | None = None) -> Iterator[Pair]:
+    def _pairs(
+        self, since_s: float, until_s: float, only: tuple[str, str, str] | None = None
+    ) -> Iterator[Pair]:
         listeners: dict[str, list[str]] = {}
         for who, stream in self.ways:
             listeners.setdefault(stream, []).append(who)
@@ -189,7 +197,13 @@ class Tape:
                     yield self._pair(listener, talker, stream, times, sent, chosen)
 
     def _pair(
-        self, listener: str, talker: str, stream: str, times: Floats, sent: npt.NDArray[np.bool_], chosen: Integers
+        self,
+        listener: str,
+        talker: str,
+        stream: str,
+        times: Floats,
+        sent: npt.NDArray[np.bool_],
+        chosen: Integers,
     ) -> Pair:
         entries = self.heard.get((listener, stream, talker), _Entries())
         numbers = np.array(entries.numbers, dtype=np.int64)

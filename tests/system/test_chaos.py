@@ -49,7 +49,9 @@ def test_a_seed_is_a_plan() -> None:
     for seed in range(20):
         plan = schedule(seed, 600.0, NAMES, SITES)
         for fault in plan:
-            at_once = [each for each in plan if each.at_s - IN_FORCE_S < fault.at_s < each.at_s + each.lasts_s]
+            at_once = [
+                each for each in plan if each.at_s - IN_FORCE_S < fault.at_s < each.at_s + each.lasts_s
+            ]
             assert len(at_once) <= 2, at_once
             assert fault.kind != "partition" or len(fault.places) == 4
     assert schedule(7, 20.0, NAMES, SITES) == []

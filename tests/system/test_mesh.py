@@ -8,6 +8,7 @@ has :data:`SLOW_S` more for each.
 import json
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,9 @@ def test_a_partition_and_its_healing(town: Town) -> None:
     begin_s = time.monotonic()
     with town.talking(*ONE_EACH):
         time.sleep(1.0)
-        town.roads.partition(*([f"{kind}{site}" for site in half for kind in ("rp", "s")] for half in (near, far)))
+        town.roads.partition(
+            *([f"{kind}{site}" for site in half for kind in ("rp", "s")] for half in (near, far))
+        )
         time.sleep(5.0)
         healed_s = time.monotonic()
         town.roads.heal()
@@ -145,7 +148,9 @@ def test_a_partition_and_its_healing(town: Town) -> None:
     across = among(pairs, people_of(*near), people_of(*far))
     assert not [pair for pair in across if pair.doubled], told(across)
     last_s = max(float(pair.lost_at.max(initial=begin_s)) for pair in across)
-    print(f"healed: what was said {last_s - healed_s:.3f} s after it is heard on the other side (bound {BOUNDS['healed']:g} s)")
+    print(
+        f"healed: what was said {last_s - healed_s:.3f} s after it is heard on the other side (bound {BOUNDS['healed']:g} s)"
+    )
     assert last_s - healed_s <= BOUNDS["healed"] + SLOW_S, told(across)
     town.until(town.whole, "all links stand again")
 
@@ -209,7 +214,7 @@ def test_who_is_joined_hears_the_first_syllable(town: Town) -> None:
         time.sleep(0.3)
         asked_s = time.monotonic()
         town.tell("a1", "join", stream=stream)
-        town.until(lambda stream=stream: town.tape.read().up("a1", stream), "a1 is joined", every_s=0.005)
+        town.until(partial(is_up, town, "a1", stream), "a1 is joined", every_s=0.005)
         held_s.append(town.tape.opened_at("a1", stream) - asked_s)
         time.sleep(0.3)
         town.tell("a4", "hush", stream=stream)
@@ -221,6 +226,11 @@ def test_who_is_joined_hears_the_first_syllable(town: Town) -> None:
     assert_whole(pairs)
     assert min(held_s) > 0.12, "JOINED came before the far Rallypoint could have answered"
     assert max(held_s) < 0.25 + SLOW_S, "JOINED is not held for longer than 250 ms"
+
+
+def is_up(town: Town, who: str, stream: str) -> bool:
+    """Whether somebody has joined a stream."""
+    return town.tape.read().up(who, stream)
 
 
 def test_a_restarted_rallypoint_is_understood(town: Town) -> None:
@@ -309,7 +319,9 @@ def test_a_sentence_across_the_mesh(town: Town, tmp_path: Path) -> None:
     )  # fmt: skip
     try:
         listener.start()
-        town.until(lambda: any(event["event"] == "path" and event["up"] for event in said(listener)), "bob listens")
+        town.until(
+            lambda: any(event["event"] == "path" and event["up"] for event in said(listener)), "bob listens"
+        )
         talker.start()
         assert talker.wait(WAIT_S) == 0, talker.tail()
         assert listener.wait(WAIT_S) == 0, listener.tail()
@@ -328,7 +340,9 @@ def said(program: Program) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
-@pytest.mark.skipif("homes" not in NetworkSettings.model_fields, reason="clients have one home in this version")
+@pytest.mark.skipif(
+    "homes" not in NetworkSettings.model_fields, reason="clients have one home in this version"
+)
 def test_dual_homed_people_miss_nothing(built: Town) -> None:
     """Protected speech of people with two homes: whichever Rallypoint is killed or frozen, whichever link is cut, nothing is lost and nothing doubled."""
     built.restore()

@@ -105,7 +105,7 @@ def test_a_road_is_cut_by_reset(roads: Roads) -> None:
     for each in (ab, ba):
         with pytest.raises((ConnectionError, BrokenPipeError)):
             there_and_back(each)
-    with pytest.raises(OSError, match="route|refused|unreachable|denied"):
+    with pytest.raises(OSError, match=r"route|refused|unreachable|denied"):
         dial(roads, "a", "b")
     assert time.monotonic() - begin < AT_ONCE_S
     assert (roads.connections("a", "b"), roads.connections("b", "a")) == (0, 0)
@@ -193,7 +193,9 @@ def test_a_tally(tmp_path: Path) -> None:
         book.flush()
         file.write('{"e":"path","who":"bob","stream":"town","up":true,"why":"","ns":1000000000}\n')
         file.write('{"e":"path","who":"eve","stream":"town","up":true,"why":"","ns":1910000000}\n')
-        file.write('{"e":"notice","who":"bob","kind":"connected","address":"h:1","code":"","text":"","ns":5}\n{"e":"no')
+        file.write(
+            '{"e":"notice","who":"bob","kind":"connected","address":"h:1","code":"","text":"","ns":5}\n{"e":"no'
+        )
     tape = Tape([path]).read()
     pair = tape.pair("ann", "bob", "town")
     assert (pair.attempts, pair.unsent, pair.heard, pair.lost) == (100, 5, 84, 11)

@@ -78,7 +78,7 @@ class Program:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 -- one system call, no lock
             )
         self.frozen = False
 
@@ -319,7 +319,9 @@ class Town:
         """The Rallypoint that people of a site prefer."""
         return self._preferred(site)[0]
 
-    def until(self, true: Callable[[], bool], what: str, timeout_s: float = WAIT_S, every_s: float = 0.05) -> float:
+    def until(
+        self, true: Callable[[], bool], what: str, timeout_s: float = WAIT_S, every_s: float = 0.05
+    ) -> float:
         """Wait; how long that took in seconds. Raises :class:`TownError` when the time is over."""
         begin = time.monotonic()
         while not true():
@@ -412,7 +414,11 @@ class Town:
         return config
 
     def crowd(
-        self, site: str, people: Mapping[str, Sequence[Mapping[str, Any]]], more_toml: str = "", name: str = ""
+        self,
+        site: str,
+        people: Mapping[str, Sequence[Mapping[str, Any]]],
+        more_toml: str = "",
+        name: str = "",
     ) -> Crowd:
         """People of a site, in a process that is started: name → streams, as in `crowd.py`."""
         name = name or f"crowd-{site}"
@@ -457,7 +463,9 @@ class Town:
         next(crowd for crowd in self.crowds.values() if who in crowd.people).order(do, who=who, **facts)
 
     @contextlib.contextmanager
-    def talking(self, *people: str, every_ms: float = 20.0, flags: int = 0, after_s: float = 0.5) -> Iterator[None]:
+    def talking(
+        self, *people: str, every_ms: float = 20.0, flags: int = 0, after_s: float = 0.5
+    ) -> Iterator[None]:
         """They talk on their stream of `settle` meanwhile; afterwards everything has been heard that ever will be, and is on the tape."""
         for who in people:
             self.tell(who, "talk", stream=self._streams[who], every_ms=every_ms, flags=flags)
