@@ -345,9 +345,12 @@ def is_authority(certificate: x509.Certificate) -> bool:
         return False
 
 
-def read_authorities(paths: Sequence[Path]) -> tuple[x509.Certificate, ...]:
+def read_authorities(
+    paths: Sequence[Path], setting: str = "authority.certificates"
+) -> tuple[x509.Certificate, ...]:
     """The authorities of all files, each once, in order.
 
+    :param setting: the key of the configuration that names the files, for messages.
     :raises FileTrouble: as `read_certificates`; or one of them is no authority: a leaf listed by mistake would otherwise be
         trusted itself.
     """
@@ -357,10 +360,34 @@ def read_authorities(paths: Sequence[Path]) -> tuple[x509.Certificate, ...]:
             if not is_authority(certificate):
                 raise FileTrouble(
                     f"{path}: expected an authority's certificate, but that of {_shown(common_name(certificate))} may not issue "
-                    "others; authority.certificates wants authority.pem"
+                    f"others; {setting} wants authority.pem"
                 )
             found.setdefault(fingerprint(certificate), certificate)
     return tuple(found.values())
+
+
+def indistinct(one: x509.Certificate, other: x509.Certificate) -> str | None:
+    """Why two authorities are one, or could be taken for each other, as the end of a sentence; None where they are well apart.
+
+    OpenSSL finds the issuer of a certificate by name and, where given, key identifier, and looks at one candidate only: an authority with the name
+    and key identifier of another could keep everybody of that other one out.
+    """
+    if fingerprint(one) == fingerprint(other):
+        return "is one of ours"
+    if _spki(one.public_key()) == _spki(other.public_key()):
+        return "has the key of one of ours"
+    if one.subject == other.subject:
+        mine, yours = _key_identifier(one), _key_identifier(other)
+        if mine is None or yours is None or mine == yours:
+            return "has the name of one of ours and no key identifier of its own"
+    return None
+
+
+def _key_identifier(certificate: x509.Certificate) -> bytes | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except (x509.ExtensionNotFound, ValueError, x509.DuplicateExtension):
+        return None
 
 
 def parse_private_key(data: bytes, where: str, passphrase: bytes | None = None) -> SigningKey:

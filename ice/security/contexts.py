@@ -6,6 +6,10 @@ Twisted, whose creator interfaces they provide::
     server = ServerTls(credentials, trust)              wrapServerTLS-style endpoints take it as it is
     client = ClientTls(credentials, trust)              wrapClientTLS(client.to("rally.example.org"), endpoint)
 
+**Other organisations.** A `ServerTls` also accepts the Rallypoints that its trust lists under foreign authorities (`ice.security.trust.Foreign`), and
+nobody else of those. A `ClientTls` believes our own authorities only, whatever its trust lists: who dials a Rallypoint of another organisation
+gives it that authority alone (`Foreign.trust`) and the UUID that is to answer.
+
 What holds on every link: TLS 1.3 only (RFC 8446); both ends show a certificate that one of the trusted authorities issued, in time, not
 revoked, with an ice identity; ALPN ``ice-link/1`` (RFC 7301) is offered and selected; nothing is resumed, because a resumed session skips
 the certificate checks: tickets and caches are off, and the two empty tickets that OpenSSL insists on sending open nothing.
@@ -26,6 +30,7 @@ import socket as sockets
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -86,7 +91,7 @@ _HANDSHAKES: WeakKeyDictionary[SSL.Connection, _Handshake] = WeakKeyDictionary()
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTls:
-    """The accepting end: requires a certificate of a trusted authority, of any role.
+    """The accepting end: requires a certificate of a trusted authority, of any role; or that of a listed foreign Rallypoint.
 
     :raises LocalError: the credentials do not fit together, or are not those of a Rallypoint.
     """
@@ -126,13 +131,18 @@ class ServerTls:
 class ClientTls:
     """The opening end: shows our certificate, and accepts Rallypoints of a trusted authority.
 
+    :param trust: of it, foreign authorities are not believed here.
     :param verify_name: whether the Rallypoint's certificate must also name the address that was dialled. Without it, any Rallypoint of the
         authority may stand behind any address; authority and role are checked always.
+    :param expects: the UUID of the one Rallypoint that may answer; any may if None.
     :raises LocalError: the credentials do not fit together.
     """
 
-    def __init__(self, credentials: Credentials, trust: Trust, verify_name: bool = True) -> None:
-        self._inside = _Inside(credentials, trust, accepting=False)
+    def __init__(
+        self, credentials: Credentials, trust: Trust, verify_name: bool = True, *, expects: UUID | None = None
+    ) -> None:
+        self._expects = expects
+        self._inside = _Inside(credentials, trust.domestic, accepting=False, expects=expects)
         self.verify_name = verify_name
 
     @property
@@ -150,7 +160,7 @@ class ClientTls:
 
         :raises LocalError: they cannot be used; the old ones stay in place.
         """
-        self._inside = _Inside(credentials, trust, accepting=False)
+        self._inside = _Inside(credentials, trust.domestic, accepting=False, expects=self._expects)
 
     def connection(self, address: str, socket: sockets.socket | None = None) -> SSL.Connection:
         """A connection that opens a link: over this socket (already connected), or over memory BIOs.
@@ -208,10 +218,13 @@ def speaks_ice(connection: SSL.Connection) -> bool:
 class _Inside:
     """One context and what it was made of; never changed after it is made."""
 
-    def __init__(self, credentials: Credentials, trust: Trust, accepting: bool) -> None:
+    def __init__(
+        self, credentials: Credentials, trust: Trust, accepting: bool, expects: UUID | None = None
+    ) -> None:
         self.credentials = credentials
         self.trust = trust
         self._accepting = accepting
+        self._expects = expects
         try:
             self.context = self._build()
         except (SSL.Error, crypto.Error, ValueError, TypeError) as error:
@@ -234,13 +247,16 @@ class _Inside:
         context.check_privatekey()
         store = context.get_cert_store()
         assert store is not None  # a fresh context always has one
-        for authority in self.trust.authorities:
+        trust = self.trust
+        abroad = [authority for foreign in trust.foreign for authority in foreign.authorities]
+        for authority in (*trust.authorities, *abroad):
             store.add_cert(crypto.X509.from_cryptography(authority))
         # A site's authority may itself be issued by a company's; the one listed is believed, whatever is above it.
         flags = crypto.X509StoreFlags.PARTIAL_CHAIN
-        if self.trust.revocations:
+        lists = [*trust.revocations, *_lists_apart(trust)]
+        if lists:
             flags |= crypto.X509StoreFlags.CRL_CHECK
-            for revocations in self.trust.revocations:
+            for revocations in lists:
                 store.add_crl(revocations)
         store.set_flags(flags)
         context.set_verify_depth(MAX_DEPTH)
@@ -275,12 +291,25 @@ class _Inside:
                     Refusal(Reason.BAD_CERTIFICATE, f"the certificate cannot be read: {wrong}", by_us=True)
                 ) from None
             if not self._accepting:
-                _check_rallypoint(peer, certificate, handshake.expected)
+                _check_rallypoint(peer, certificate, handshake.expected, self._expects)
+            elif self.trust.foreigner(peer.identity) is not None:
+                refusal = self.trust.still_refuses(peer)  # OpenSSL may not have been given their list
+                if refusal is not None:
+                    raise HandshakeRefused(refusal)
             handshake.peer = peer
         return True
 
 
-def _check_rallypoint(peer: Peer, certificate: x509.Certificate, expected: str) -> None:
+def _lists_apart(trust: Trust) -> list[x509.CertificateRevocationList]:
+    """Foreign revocation lists that OpenSSL cannot take for one of ours: it finds them by the issuer's name, which two sites may share.
+
+    With them it sends the fitting alert; those left out are asked all the same, by us.
+    """
+    ours = {authority.subject for authority in trust.authorities}
+    return [each for foreign in trust.foreign for each in foreign.revocations if each.issuer not in ours]
+
+
+def _check_rallypoint(peer: Peer, certificate: x509.Certificate, expected: str, expects: UUID | None) -> None:
     """Whether who answered is a Rallypoint, and the one dialled (RFC 9525, by service-identity)."""
     if peer.identity.role is not Role.RALLYPOINT:
         raise HandshakeRefused(
@@ -288,6 +317,14 @@ def _check_rallypoint(peer: Peer, certificate: x509.Certificate, expected: str) 
                 Reason.ROLE,
                 f"expected a Rallypoint, but {peer.identity} answered: this address is somebody else's, or its "
                 "rallypoint.certificate is of the wrong role",
+                by_us=True,
+            )
+        )
+    if expects is not None and peer.identity.id != expects:
+        raise HandshakeRefused(
+            Refusal(
+                Reason.NOT_LISTED,
+                f"expected the Rallypoint {expects}, but {peer.identity} answered: this address is another's, or the UUID listed for it is wrong",
                 by_us=True,
             )
         )
@@ -363,7 +400,7 @@ def _fault(shown: crypto.X509, error: int) -> Refusal:
     elif reason is Reason.UNKNOWN_AUTHORITY:
         sentence = (
             f"the certificate of {name} was issued by {issuer_name(certificate)[:100]!a}, an authority that is not trusted here "
-            "(authority.certificates)"
+            "(authority.certificates; for another organisation's Rallypoint federations.authority)"
         )
     elif reason is Reason.REVOKED:
         sentence = f"the certificate of {name}, serial {certificate.serial_number:x}, is revoked"

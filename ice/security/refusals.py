@@ -5,8 +5,9 @@ hears a TLS alert (RFC 8446 §6.2), a single byte, and must guess the rest: `exp
 and what to do about it. In TLS 1.3 a client has finished its handshake before the server looks at its certificate, so the alert reaches
 it as an error of its *first read*: pass that error to `explain` as well.
 
-Three refusals of ours have no alert of their own in OpenSSL and reach the far side as ``internal_error``: a wrong role inside
-ice, a name that is not the one dialled, a certificate without an ice name. The sentence for that alert says so.
+Some refusals of ours have no alert of their own in OpenSSL and reach the far side as ``internal_error``: a wrong role inside
+ice, a name that is not the one dialled, a certificate without an ice name, a Rallypoint of another organisation that is not listed. The
+sentence for that alert says so.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     BAD_CERTIFICATE = "bad-certificate"  # its signature, its form, its permitted use
     BAD_IDENTITY = "bad-identity"  # no urn:ice: name, two, or one that cannot be read
     ROLE = "role"
+    NOT_LISTED = "not-listed"  # of another organisation's authority, and none of the Rallypoints listed; or another than was dialled
     NAME_MISMATCH = "name-mismatch"
     TLS_VERSION = "tls-version"
     PLAIN_HTTP = "plain-http"
@@ -131,8 +133,8 @@ _ALERTS: dict[str, tuple[Reason, str]] = {
     "internal error": (
         Reason.UNSPECIFIC,
         (
-            "the other side ended the handshake without a reason; most often our certificate's role or name is not what it expects "
-            "(its log says why)"
+            "the other side ended the handshake without a reason; most often our certificate's role or name is not what it expects, or it is of "
+            "another organisation that has not listed us (its log says why)"
         ),
     ),
     "handshake failure": (

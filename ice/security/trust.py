@@ -8,13 +8,19 @@ alert; both use the same lists.
 a warning: refusing everybody because a file was not renewed would silence the network, and a stale list is no worse than none. A list
 that names one of our authorities as issuer but is not signed by it is an error. A list of an authority that is not trusted (any
 more) is a warning, for nobody whom it names is admitted anyway.
+
+**Foreign authorities.** Another organisation is believed for the Rallypoints that are listed, and for nothing else: a `Foreign` is its authority
+together with their UUIDs. Whoever else shows a certificate of that authority is refused with a reason of its own. An identity keeps the
+fingerprint of the authority that issued it, so nobody of theirs can ever be one of ours; an authority of theirs that is also one of ours,
+or that OpenSSL could take for one of ours, is refused as a whole. `Trust.domestic` is the same trust without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import attrs
 from cryptography import x509
@@ -25,11 +31,15 @@ from ice.security.certificates import (
     BadIdentity,
     FileTrouble,
     Identity,
+    Role,
     SigningKey,
     Validity,
+    common_name,
     date_in_words,
     fingerprint,
     identity_of,
+    indistinct,
+    issuer_among,
     keys_match,
     list_expired,
     parse_revocations,
@@ -37,6 +47,7 @@ from ice.security.certificates import (
     read_certificates,
     read_file,
     read_private_key,
+    role_and_id,
     validity,
     validity_in_words,
 )
@@ -89,17 +100,70 @@ class Peer:
 
 
 @attrs.frozen
+class Foreign:
+    """Another organisation's authority, and for whom it is believed.
+
+    :ivar name: what the configuration calls it, for people.
+    :ivar authorities: at least one; several while they roll over.
+    :ivar ids: the UUIDs of the Rallypoints listed; nobody else of these authorities is admitted.
+    :ivar revocations: lists whose signature by one of the authorities was checked.
+    :ivar warnings: sentences about lists, as in `Trust`.
+    """
+
+    name: str
+    authorities: tuple[x509.Certificate, ...]
+    ids: frozenset[UUID]
+    revocations: tuple[x509.CertificateRevocationList, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def read(
+        cls,
+        name: str,
+        authorities: Sequence[Path],
+        ids: Collection[UUID],
+        revocations: Path | None,
+        now: datetime,
+    ) -> Foreign:
+        """Read the authorities' files and, where one is named, the file of their revocation lists, which must then be there.
+
+        :raises FileTrouble: as `Trust.read`.
+        """
+        trusted = read_authorities(authorities, "federations.authority")
+        lists: tuple[x509.CertificateRevocationList, ...] = ()
+        warnings: tuple[str, ...] = ()
+        if revocations is not None:
+            lists, warnings = _read_lists(revocations, trusted, now, "ask them for the one in use now")
+        return cls(name, trusted, frozenset(ids), lists, warnings)
+
+    @property
+    def trust(self) -> Trust:
+        """What this authority is believed by whoever dials one of its Rallypoints: alone, without ours."""
+        return Trust(self.authorities, self.revocations)
+
+    def knows(self, identity: Identity) -> bool:
+        """Whether this is one of the Rallypoints listed."""
+        return (
+            identity.role is Role.RALLYPOINT
+            and identity.id in self.ids
+            and identity.authority in map(fingerprint, self.authorities)
+        )
+
+
+@attrs.frozen
 class Trust:
     """The authorities believed, and whom they have revoked.
 
     :ivar authorities: at least one; several during a roll-over.
     :ivar revocations: lists whose signature by one of the authorities was checked.
     :ivar warnings: sentences about lists that are past their time or of nobody's concern.
+    :ivar foreign: other organisations, each believed for its listed Rallypoints alone.
     """
 
     authorities: tuple[x509.Certificate, ...]
     revocations: tuple[x509.CertificateRevocationList, ...] = ()
     warnings: tuple[str, ...] = ()
+    foreign: tuple[Foreign, ...] = ()
     _revoked: frozenset[tuple[str, int]] = attrs.field(init=False, repr=False)
     _fingerprints: frozenset[str] = attrs.field(init=False, repr=False)
     #: Holders by certificate: who comes back, and a whole site comes back at once, is not looked into again.
@@ -108,43 +172,54 @@ class Trust:
     def __attrs_post_init__(self) -> None:
         if not self.authorities:
             raise FileTrouble("no authority to trust: authority.certificates names no certificate")
+        for foreign in self.foreign:
+            _check_apart(foreign, self.authorities)
         revoked: set[tuple[str, int]] = set()
-        for revocations in self.revocations:
-            signer = _signer(revocations, self.authorities)
-            if signer is not None:
-                revoked.update((fingerprint(signer), entry.serial_number) for entry in revocations)
+        holders: tuple[Trust | Foreign, ...] = (self, *self.foreign)
+        for holder in holders:
+            for revocations in holder.revocations:
+                signer = _signer(revocations, holder.authorities)
+                if signer is not None:
+                    revoked.update((fingerprint(signer), entry.serial_number) for entry in revocations)
         object.__setattr__(self, "_revoked", frozenset(revoked))
         object.__setattr__(self, "_fingerprints", frozenset(map(fingerprint, self.authorities)))
 
     @classmethod
-    def read(cls, authorities: Sequence[Path], revocations: Path | None, now: datetime) -> Trust:
+    def read(
+        cls,
+        authorities: Sequence[Path],
+        revocations: Path | None,
+        now: datetime,
+        foreign: Iterable[Foreign] = (),
+    ) -> Trust:
         """Read the authorities' files and, where there is one, the file of revocation lists.
 
         :param now: with time zone; a list whose next update is earlier is warned of.
-        :raises FileTrouble: a file is not what it should be, or a list is not signed by the authority that it names.
+        :raises FileTrouble: a file is not what it should be, or a list is not signed by the authority that it names; or a foreign
+            authority is one of ours.
         """
         trusted = read_authorities(authorities)
-        lists: list[x509.CertificateRevocationList] = []
-        warnings: list[str] = []
+        lists: tuple[x509.CertificateRevocationList, ...] = ()
+        warnings: tuple[str, ...] = ()
         if revocations is not None and revocations.exists():
-            for each in parse_revocations(read_file(revocations, "a PEM revocation list"), str(revocations)):
-                if _signer(each, trusted) is None:
-                    if _claims(each, trusted):
-                        raise FileTrouble(
-                            f"{revocations}: the revocation list of {each.issuer.rfc4514_string()} does not carry that authority's "
-                            "signature: the file is damaged or forged; fetch it again"
-                        )
-                    warnings.append(
-                        f"{revocations}: the revocation list of {each.issuer.rfc4514_string()} is of no authority trusted here: ignored"
-                    )
-                    continue
-                if list_expired(each, now) and each.next_update_utc is not None:
-                    warnings.append(
-                        f"{revocations}: a newer revocation list was due on {date_in_words(each.next_update_utc)}: the certificates it "
-                        "names stay revoked; type: ice pki revoke --refresh, and copy the file here"
-                    )
-                lists.append(each)
-        return cls(authorities=trusted, revocations=tuple(lists), warnings=tuple(warnings))
+            lists, warnings = _read_lists(
+                revocations, trusted, now, "type: ice pki revoke --refresh, and copy the file here"
+            )
+        abroad = tuple(foreign)
+        for each in abroad:
+            warnings += each.warnings
+        return cls(authorities=trusted, revocations=lists, warnings=warnings, foreign=abroad)
+
+    @property
+    def domestic(self) -> Trust:
+        """The same without other organisations: for everything that only our own may do."""
+        return attrs.evolve(self, foreign=()) if self.foreign else self
+
+    def foreigner(self, identity: Identity) -> Foreign | None:
+        """The organisation that this identity belongs to; None where it is one of ours, or of nobody believed here."""
+        if identity.authority in self._fingerprints:
+            return None
+        return next((foreign for foreign in self.foreign if foreign.knows(identity)), None)
 
     def revokes(self, authority: str, serial: int) -> bool:
         """Whether the authority with this fingerprint has revoked the certificate with this serial number."""
@@ -153,13 +228,14 @@ class Trust:
     def peer(self, certificate: x509.Certificate) -> Peer:
         """The holder of a certificate that one of the authorities issued; time and revocation are not asked.
 
-        :raises BadIdentity: as `identity_of`.
+        :raises BadIdentity: as `identity_of`; or it is of a foreign authority, and no Rallypoint (``role``) or none of those
+            listed (``not-listed``).
         """
         digest = certificate.fingerprint(SHA256())
         peer = self._known.get(digest)
         if peer is None:
             peer = Peer(
-                identity=identity_of(certificate, self.authorities),
+                identity=self._identify(certificate),
                 serial=certificate.serial_number,
                 valid_until=certificate.not_valid_after_utc,
             )
@@ -189,15 +265,86 @@ class Trust:
         A certificate that expired while its link lived is no reason: the link was made in time, and cutting people off in mid-sentence for it
         helps nobody. A revocation, or an authority that is trusted no more, is.
         """
-        if peer.identity.authority not in self._fingerprints:
-            return Refusal(
-                Reason.UNKNOWN_AUTHORITY,
-                f"the authority of {peer.identity} is not trusted any more",
-                by_us=True,
+        if peer.identity.authority not in self._fingerprints and self.foreigner(peer.identity) is None:
+            known = any(
+                peer.identity.authority in map(fingerprint, foreign.authorities) for foreign in self.foreign
             )
+            if known:
+                sentence = f"{peer.identity} is not listed in a federation here any more"
+                return Refusal(Reason.NOT_LISTED, sentence, by_us=True)
+            sentence = f"the authority of {peer.identity} is not trusted any more"
+            return Refusal(Reason.UNKNOWN_AUTHORITY, sentence, by_us=True)
         if self.revokes(peer.identity.authority, peer.serial):
             return Refusal(Reason.REVOKED, f"the certificate of {peer.identity} is revoked", by_us=True)
         return None
+
+    def _identify(self, certificate: x509.Certificate) -> Identity:
+        """As `identity_of`, our own authorities first: what they issued is never looked at as another's."""
+        abroad = []
+        if self.foreign and issuer_among(certificate, self.authorities) is None:
+            abroad = [
+                each for each in self.foreign if issuer_among(certificate, each.authorities) is not None
+            ]
+        if not abroad:
+            return identity_of(certificate, self.authorities)
+        _, id = role_and_id(certificate)
+        # One authority may stand in several federations, each with Rallypoints of its own.
+        foreign = next((each for each in abroad if id in each.ids), abroad[0])
+        identity = identity_of(certificate, foreign.authorities)
+        if identity.role is not Role.RALLYPOINT:
+            raise BadIdentity(
+                f"{identity} is of the federation '{foreign.name}', of which only Rallypoints are let in",
+                reason="role",
+            )
+        if id not in foreign.ids:
+            raise BadIdentity(
+                f"{identity} is of the federation '{foreign.name}', but its UUID {id} is not among those listed here "
+                "(federations.rallypoints)",
+                reason="not-listed",
+            )
+        return identity
+
+
+def _check_apart(foreign: Foreign, ours: Sequence[x509.Certificate]) -> None:
+    """Refuse an authority that is one of ours, by whatever certificate, or that could be taken for one during a handshake."""
+    if not foreign.authorities:
+        raise FileTrouble(f"the federation '{foreign.name}' names no authority (federations.authority)")
+    for theirs in foreign.authorities:
+        why = next(filter(None, (indistinct(theirs, own) for own in ours)), None)
+        if why is not None:
+            raise FileTrouble(
+                f"the federation '{foreign.name}': its authority {common_name(theirs)[:64]!a} {why}; their own authority's certificate "
+                "belongs in federations.authority, and Rallypoints of our own authority in [[groups]]"
+            )
+
+
+def _read_lists(
+    file: Path, trusted: Sequence[x509.Certificate], now: datetime, remedy: str
+) -> tuple[tuple[x509.CertificateRevocationList, ...], tuple[str, ...]]:
+    """The lists of these authorities in a file, and what is odd about it.
+
+    :param remedy: what to do about a list that is past its time.
+    """
+    lists: list[x509.CertificateRevocationList] = []
+    warnings: list[str] = []
+    for each in parse_revocations(read_file(file, "a PEM revocation list"), str(file)):
+        if _signer(each, trusted) is None:
+            if _claims(each, trusted):
+                raise FileTrouble(
+                    f"{file}: the revocation list of {each.issuer.rfc4514_string()} does not carry that authority's "
+                    "signature: the file is damaged or forged; fetch it again"
+                )
+            warnings.append(
+                f"{file}: the revocation list of {each.issuer.rfc4514_string()} is of no authority trusted here: ignored"
+            )
+            continue
+        if list_expired(each, now) and each.next_update_utc is not None:
+            warnings.append(
+                f"{file}: a newer revocation list was due on {date_in_words(each.next_update_utc)}: the certificates it "
+                f"names stay revoked; {remedy}"
+            )
+        lists.append(each)
+    return tuple(lists), tuple(warnings)
 
 
 def _signer(
