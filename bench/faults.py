@@ -96,7 +96,8 @@ def schedule(seed: int, seconds: float, rallypoints: Sequence[str], sites: Seque
     """What happens in a run; the same for the same arguments."""
     rng = Random(seed)
     faults: list[Fault] = []
-    at_s, beside = CALM_S, []
+    beside: list[Fault] = []
+    at_s = CALM_S
     while True:
         fault = _draw(rng, len(faults), at_s, rallypoints, sites, beside)
         end_s = max(each.at_s + each.lasts_s for each in [*beside, fault])
