@@ -30,14 +30,21 @@ from ice.net.addresses import Address
 from ice.net.clock import steady
 from ice.net.health import HealthCheckFactory
 from ice.net.notify import Heartbeat, Notifier
+from ice.net.poll import shorten
+from ice.net.tls import descriptors
 from ice.observe.health import Health, HealthSite
 from ice.observe.logs import LoggingService, LogOutput
 from ice.observe.metrics import Metrics
+from ice.rallypoint.federation import treaties_of
+from ice.rallypoint.peering import PeeringFile, Plan, plan_of
+from ice.rallypoint.peering_watch import PeeringWatch
 from ice.rallypoint.service import PortTaken, Rallypoint
+from ice.rallypoint.signatures import sign_with
 from ice.rallypoint.status import add_metrics, status_of
+from ice.rallypoint.treaty import Treaty
 from ice.security.certificates import Validity, key_mode_warning, validity, validity_in_words
 from ice.security.contexts import ServerTls
-from ice.security.trust import Credentials, Trust
+from ice.security.trust import Credentials, Foreign, Trust
 
 SPARE_FILES = 128  # descriptors beside links: ports, status pages, logs, files read by a reload
 MOST_FILES = 1 << 20  # a hard limit may be "infinity", which no kernel means
@@ -66,7 +73,7 @@ def makeService(options: Options) -> "Daemon":
     """The whole daemon, not started yet; ends the process with status 1 where it cannot be."""
     from twisted.internet import reactor
 
-    steady(reactor)
+    shorten(steady(reactor), descriptors())
     hangup = Hangup(reactor)
     signal.signal(signal.SIGHUP, hangup.received)
     path = None if options["config"] is None else Path(options["config"])
@@ -142,6 +149,11 @@ class Daemon(LoggingService):
             site = HealthSite(self.health, reactor)
             self._attach(PortService(reactor, settings.http.listen, site, "rallypoint.http.listen"))
         self._attach(self.rallypoint)
+        self.peering = PeeringWatch(reactor, settings.mesh, self._listed)
+        self._attach(self.peering)
+        self._told: tuple[str, ...] = ()
+        self._link_up(self._plan(loaded))
+        self.rallypoint.federate(self._treaties(loaded, trust))
         self._balancer: PortService | None = None
         if settings.health_check is not None:
             self._balancer = PortService(
@@ -193,9 +205,18 @@ class Daemon(LoggingService):
     def _reload(self) -> None:
         loaded = load(self.loaded.path)
         credentials, trust = read_certificates(loaded.config, self._wall())
+        plan = self._plan(loaded)
+        treaties = self._treaties(loaded, trust)
+        if plan.peers:
+            sign_with(credentials.key)  # complains before anything is changed
         ended = self.rallypoint.reload(loaded.config.rallypoint, credentials, trust)
-        different = changes(self.loaded.config, loaded.config, ("authority", "log", "rallypoint"))
+        different = changes(
+            self.loaded.config, loaded.config, ("authority", "log", "rallypoint", "groups", "federations")
+        )
         self.loaded = loaded
+        self._link_up(plan)
+        self.rallypoint.federate(treaties)
+        self.peering.reload(loaded.config.rallypoint.mesh)
         self.output.configure(format=self._format, level=loaded.config.log.level)
         self._caution(loaded)
         self._log.info(
@@ -204,6 +225,25 @@ class Daemon(LoggingService):
             changes=str(different),
             ended=ended,
         )
+
+    def _plan(self, loaded: Loaded) -> Plan:
+        """Whom we want links with, by that configuration and the peering list of now."""
+        return plan_of(loaded.config.groups, self.rallypoint.house.identity.id, self.peering.current)
+
+    def _treaties(self, loaded: Loaded, trust: Trust) -> tuple[Treaty, ...]:
+        """What that configuration shares with whom."""
+        return treaties_of(loaded.config.federations, trust, self.rallypoint.house.identity.id)
+
+    def _link_up(self, plan: Plan) -> None:
+        self.rallypoint.mesh(plan)
+        for warning in plan.warnings:
+            if warning not in self._told:
+                self._log.warn("{warning}", warning=warning)
+        self._told = plan.warnings
+
+    def _listed(self, peering: PeeringFile | None) -> None:
+        """The peering list is another one."""
+        self._link_up(self._plan(self.loaded))
 
     def _attach(self, service: Service) -> None:
         service.setServiceParent(self)
@@ -264,7 +304,11 @@ def read_certificates(config: Config, now: datetime) -> tuple[Credentials, Trust
     """What the Rallypoint shows and whom it believes; raises :class:`~ice.errors.LocalError` with what to type."""
     settings, authority = config.rallypoint, config.authority
     credentials = Credentials.read(settings.certificate, settings.key)
-    return credentials, Trust.read(authority.certificates, authority.revocations, now)
+    foreign = [
+        Foreign.read(each.name, each.authority, [ally.id for ally in each.rallypoints], each.revocations, now)
+        for each in config.federations
+    ]
+    return credentials, Trust.read(authority.certificates, authority.revocations, now, foreign)
 
 
 def raise_file_limit(links: int) -> None:

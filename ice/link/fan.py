@@ -4,11 +4,11 @@ It is built when the recipients change, never while a packet passes. This one is
 :mod:`ice.net.fanout`, and both pass the same tests.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 
-class Recipient(Protocol):
+class Recipient(Hashable, Protocol):
     """Whoever takes media frames: a link, later a reflector or a next hop in the mesh."""
 
     def send_media(self, frame: bytes) -> None:

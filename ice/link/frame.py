@@ -25,6 +25,8 @@ MEDIA_OVERHEAD = MEDIA.size - HEADER.size
 
 #: Offset of the flags in a whole MEDIA frame.
 FLAGS_AT = 3
+#: What a RELAY frame has before the MEDIA frame inside it: its own header, origin u64, hops u8.
+RELAY_HEADER = HEADER.size + 9
 
 MAX_BODY = 0xFFFF  # what a u16 can say
 MAX_HELLO = 4_096  # nobody has shown who they are yet: enough for every field at its bound, and no more
@@ -90,15 +92,24 @@ class FrameSplitter:
     makes us wait for, or hold, more than one bounded frame.
     """
 
-    __slots__ = ("error", "max_control", "max_media", "rest")
+    __slots__ = ("error", "least_media", "max_control", "max_media", "media_kind", "rest")
 
     def __init__(self, *, max_control: int = MAX_CONTROL, max_media: int = MAX_MEDIA_PAYLOAD) -> None:
         #: The unfinished frame that is held.
         self.rest = b""
         self.max_control = max_control
+        #: The type of frame that carries media on this link, and the sizes that its body may have.
+        self.media_kind = 0x10
+        self.least_media = MEDIA_OVERHEAD
         self.max_media = max_media + MEDIA_OVERHEAD
         #: Set once the stream is broken; frames before the break have been given out.
         self.error: FrameError | None = None
+
+    def relays(self) -> None:
+        """From here on media comes as RELAY: this is a link between Rallypoints."""
+        self.media_kind = 0x11
+        self.least_media += RELAY_HEADER
+        self.max_media += RELAY_HEADER
 
     @property
     def waiting(self) -> int:
@@ -119,9 +130,9 @@ class FrameSplitter:
         while end - position >= 3:
             length = (data[position] << 8) | data[position + 1]
             kind = data[position + 2]
-            if kind == 0x10:
-                if length > self.max_media or length < MEDIA_OVERHEAD:
-                    self.error = _bad_media(length, self.max_media)
+            if kind == self.media_kind:
+                if length > self.max_media or length < self.least_media:
+                    self.error = _bad_media(length, self.least_media, self.max_media)
                     break
             elif length > self.max_control:
                 self.error = FrameError(
@@ -141,10 +152,9 @@ class FrameSplitter:
         return frames
 
 
-def _bad_media(length: int, limit: int) -> FrameError:
-    if length < MEDIA_OVERHEAD:
-        return FrameError(Code.BAD_FRAME, f"a MEDIA body has at least {MEDIA_OVERHEAD} bytes, not {length}")
+def _bad_media(length: int, least: int, most: int) -> FrameError:
+    if length < least:
+        return FrameError(Code.BAD_FRAME, f"a media body has at least {least} bytes here, not {length}")
     return FrameError(
-        Code.TOO_LARGE,
-        f"a media payload of {length - MEDIA_OVERHEAD} bytes; at most {limit - MEDIA_OVERHEAD} are accepted",
+        Code.TOO_LARGE, f"a media payload of {length - least} bytes; at most {most - least} are accepted"
     )

@@ -35,6 +35,11 @@ class Code(StrEnum):
     INTERNAL = "internal"
     REVOKED = "revoked"
     LEAVING = "leaving"
+    # BYE between Rallypoints
+    REFUSED = "refused"
+    REPLACED = "replaced"
+    TWIN = "twin"
+    SELF = "self"
     # BYE in HELLO, ERROR afterwards
     BAD_JSON = "bad-json"
     LIMIT = "limit"

@@ -33,6 +33,7 @@ class Outbox:
         "_stale",
         "dropped_full",
         "dropped_old",
+        "flags_at",
         "open",
         "queued",
     )
@@ -45,6 +46,8 @@ class Outbox:
         self._blocked = False
         self._stale = False
         self._gate: Gate | None = None
+        #: Where the flags are in a whole frame of media of this link.
+        self.flags_at = FLAGS_AT
         #: True while media may be written directly: not blocked, not stale, nothing waiting.
         self.open = True
         self.queued = 0  #: frames that ever waited
@@ -105,7 +108,7 @@ class Outbox:
     def _drop_one(self, frames: deque[tuple[float, bytes]]) -> None:
         self.dropped_full += 1
         for index, (_, frame) in enumerate(frames):
-            if not frame[FLAGS_AT] & Flag.URGENT:
+            if not frame[self.flags_at] & Flag.URGENT:
                 del frames[index]
                 return
         frames.popleft()

@@ -37,10 +37,11 @@ from ice.link.event import (
 )
 from ice.link.frame import (
     FLAGS_AT,
+    MAX_BODY,
     MAX_CONTROL,
     MAX_HELLO,
     MAX_MEDIA_PAYLOAD,
-    MEDIA_OVERHEAD,
+    RELAY_HEADER,
     Flag,
     FrameSplitter,
     FrameType,
@@ -87,6 +88,12 @@ class State(Enum):
 _PONG_HEAD = control(FrameType.PONG, bytes(8))[:3]
 _PEER_ROLES = frozenset({LinkRole.PEER, LinkRole.LEAF})
 _PEER_FRAMES = frozenset({FrameType.RELAY, FrameType.TOPOLOGY, FrameType.INTEREST})
+#: What a Rallypoint may tell another of the mesh: everything at once when a link comes up, and little afterwards.
+PEER_BYTES_BURST = 64 * 1024 * 1024
+PEER_BYTES_PER_S = 4 * 1024 * 1024
+MAX_PEER_BLOCKED = (
+    16 * 1024 * 1024
+)  # a mesh of the largest size tells this much at once to one that reads slowly
 
 
 class Session:
@@ -101,13 +108,16 @@ class Session:
         "_handshake_until",
         "_held",
         "_introduced",
+        "_most_blocked",
         "_next_txn",
-        "_out",
+        "_peer_allowance",
+        "_peer_counted_at",
         "_pong_allowance",
         "_pong_counted_at",
         "_splitter",
         "dropped_stale",
         "opener",
+        "out",
         "outbox",
         "pings_ignored",
         "role",
@@ -148,8 +158,12 @@ class Session:
         )
         self._introduced = False  # HELLO was heard, and is not answered yet
         self._held: list[bytes] = []  # what came behind it
-        self._out: list[bytes] = []
+        #: Whole control frames that :meth:`take` will give.
+        self.out: list[bytes] = []
         self._blocked_bytes = 0
+        self._most_blocked = MAX_CONTROL_BLOCKED
+        self._peer_allowance = float(PEER_BYTES_BURST)
+        self._peer_counted_at = now
         self._next_txn = 0
         self._handshake_until = now + handshake_s
         self._pong_allowance = MAX_PONGS_PER_S
@@ -162,10 +176,10 @@ class Session:
 
     def take(self) -> bytes:
         """Control bytes to write now; empty when there are none."""
-        if not self._out:
+        if not self.out:
             return b""
-        data = b"".join(self._out)
-        self._out.clear()
+        data = b"".join(self.out)
+        self.out.clear()
         if self.outbox.blocked:
             self._blocked_bytes += len(data)
         else:
@@ -186,6 +200,8 @@ class Session:
     def hello(self, hello: Hello) -> None:
         """Introduce ourselves (opener)."""
         self.role = LinkRole(hello.role)
+        if self.role in _PEER_ROLES:
+            self._between_rallypoints()  # long floods may follow WELCOME in the same read
         self._send(FrameType.HELLO, encode(hello))
 
     def welcome(
@@ -209,7 +225,9 @@ class Session:
             limits=limits if limits is not None else Limits(),
         )
         self.state = State.OPEN
-        self._splitter.max_control = 0xFFFF if self.role in _PEER_ROLES else MAX_CONTROL
+        self._splitter.max_control = MAX_CONTROL
+        if self.role in _PEER_ROLES:
+            self._between_rallypoints()
         self._send(FrameType.WELCOME, encode(message))
 
     def join(
@@ -235,6 +253,11 @@ class Session:
     def joined(self, txn: int, stream: str, key: int) -> None:
         """Answer a JOIN (acceptor)."""
         self._send(FrameType.JOINED, encode(Joined(txn=txn, stream=stream, key=format_u64(key))))
+
+    def say(self, frame: bytes) -> None:
+        """Send one whole TOPOLOGY or INTEREST frame; never dropped while the link lives."""
+        if self.state is State.OPEN:
+            self.out.append(frame)
 
     def error(self, code: Code, message: str, txn: int | None = None) -> None:
         """Say that something cannot be; the link lives on."""
@@ -275,6 +298,7 @@ class Session:
             self.vigil.answered(int.from_bytes(data[3:], "big"), now)
             return []
         frames = self._splitter.feed(data)
+        media_kind = self._splitter.media_kind
         if self._held:
             frames = self._held + frames
             self._held = []
@@ -282,8 +306,8 @@ class Session:
         for at, frame in enumerate(frames):
             if self.state is State.ENDED:
                 return events
-            if frame[2] == 0x10 and self.state is State.OPEN:
-                if self.vigil.fence and not frame[FLAGS_AT] & Flag.DATA:
+            if frame[2] == media_kind and self.state is State.OPEN:
+                if self.vigil.fence and not frame[self.outbox.flags_at] & Flag.DATA:
                     self.dropped_stale += 1
                 else:
                     events.append(frame)
@@ -298,7 +322,7 @@ class Session:
         if self.state is not State.ENDED:
             if broken is not None and not self._held:
                 events.append(self.end(broken.code, str(broken)))
-            elif self._blocked_bytes > MAX_CONTROL_BLOCKED:
+            elif self._blocked_bytes > self._most_blocked:
                 events.append(self.end(Code.LIMIT, "you ask, and do not read the answers"))
             elif len(self._held) > MAX_HELD:
                 events.append(self.end(Code.ORDER, "too much was said before WELCOME"))
@@ -310,13 +334,13 @@ class Session:
         return bool(self._held) and self.state is State.OPEN
 
     def lone_media(self, data: bytes, now: float) -> bool:
-        """Whether ``data`` is exactly one MEDIA frame on an open link and nothing else waits: then it is heard, and need not go through
+        """Whether ``data`` is exactly one frame of media on an open link and nothing else waits: then it is heard, and need not go through
         :meth:`receive`.  So comes nearly every packet of an ordinary evening."""
         splitter, vigil = self._splitter, self.vigil
         size = len(data) - 3
         if (
-            size < MEDIA_OVERHEAD
-            or data[2] != 0x10
+            size < splitter.least_media
+            or data[2] != splitter.media_kind
             or (data[0] << 8) | data[1] != size
             or size > splitter.max_media
             or splitter.rest
@@ -355,7 +379,7 @@ class Session:
 
     def _send(self, kind: FrameType, body: bytes) -> None:
         if self.state is not State.ENDED:
-            self._out.append(control(kind, body))
+            self.out.append(control(kind, body))
 
     def _answer_ping(self, body: bytes, now: float) -> None:
         passed = now - self._pong_counted_at
@@ -396,14 +420,34 @@ class Session:
                 # never answer an ERROR by an ERROR: two broken ends would talk for ever
                 events.append(self.end(Code.BAD_JSON, f"ERROR: {error}"))
         elif kind in _PEER_FRAMES:
-            if self.role in _PEER_ROLES:
-                events.append(PeerFrame(FrameType(kind), frame))
+            if self.role in _PEER_ROLES and kind != FrameType.RELAY:
+                events.append(self._heard_peer(FrameType(kind), frame, now))
             else:
                 events.append(self.end(Code.ROLE, f"{FrameType(kind).name} is for links between Rallypoints"))
+        elif kind == FrameType.MEDIA:
+            events.append(self.end(Code.ROLE, "between Rallypoints media is RELAY"))
         elif self.opener:
             self._from_acceptor(kind, body, events)
         else:
             self._from_opener(kind, body, events)
+
+    def _between_rallypoints(self) -> None:
+        """What this link carries is for Rallypoints: RELAY instead of MEDIA, and long floods."""
+        self._splitter.max_control = MAX_BODY
+        self._splitter.relays()
+        self.outbox.flags_at = RELAY_HEADER + FLAGS_AT
+        self._most_blocked = MAX_PEER_BLOCKED
+
+    def _heard_peer(self, kind: FrameType, frame: bytes, now: float) -> Event:
+        passed = max(0.0, now - self._peer_counted_at)
+        self._peer_counted_at = now
+        earned = self._peer_allowance + passed * PEER_BYTES_PER_S
+        self._peer_allowance = min(PEER_BYTES_BURST, earned) - len(frame)
+        if self._peer_allowance < 0:
+            return self.end(
+                Code.LIMIT, f"more than {PEER_BYTES_PER_S} bytes of floods a second, for too long"
+            )
+        return PeerFrame(kind, frame)
 
     def _greet(self, kind: int, body: bytes, events: list[Event | bytes]) -> None:
         expected = FrameType.WELCOME if self.opener else FrameType.HELLO
@@ -420,8 +464,6 @@ class Session:
                     return
                 self.state = State.OPEN
                 self.vigil.keepalive_s = welcome.keepalive
-                if self.role in _PEER_ROLES:
-                    self._splitter.max_control = 0xFFFF
                 events.append(Opened(welcome))
             else:
                 hello = decode(Hello, body)
@@ -454,7 +496,7 @@ class Session:
 
     def _heard_bye(self, body: bytes) -> Ended:
         self.state = State.ENDED
-        self._out.clear()
+        self.out.clear()
         try:
             bye = decode(Bye, body)
         except MessageError as error:

@@ -202,7 +202,8 @@ class Link(TwistedProtocol):
             self.received_frames += 1
             self.received_bytes += len(data)
             self._owner.media(self, data)
-            self.flush()
+            if session.out:
+                self.flush()
             return
         self._understand(session.receive(data, now))
         if session.dropped_stale:

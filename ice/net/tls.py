@@ -332,6 +332,11 @@ class _Connector(tcp.Connector):
         return _Opened(self._tls_of, self.host, self.port, self.bindAddress, self, self.reactor)
 
 
+def descriptors() -> tuple[type, ...]:
+    """What the reactor reads links by, for :func:`ice.net.poll.shorten`."""
+    return _Accepted, _Opened
+
+
 def listen(reactor: Any, host: str, port: int, factory: IProtocolFactory, tls_of: Connect) -> Any:
     """Listen for TLS on ``host:port``; an ``IListeningPort``.
 

@@ -7,6 +7,7 @@ kept here but what :meth:`Guest.reconsider` looks at again.
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 import attrs
 from OpenSSL.crypto import X509
@@ -30,6 +31,9 @@ from ice.net.link import Link
 from ice.rallypoint.access import Access, Rights
 from ice.rallypoint.admission import Admission, Refused, Ticket
 from ice.rallypoint.agenda import Agenda
+from ice.rallypoint.backbone import Backbone, Far
+from ice.rallypoint.federation import Ally, Federation
+from ice.rallypoint.mesh import TooManyStreams
 from ice.rallypoint.parrot import Parrot
 from ice.rallypoint.registry import ANY, KeyCollision, Registry, Subscriber
 from ice.rallypoint.relay import Refusal, Relay
@@ -41,6 +45,7 @@ from ice.security.trust import Peer
 
 JOINS_PER_S = 50.0  # JOIN and LEAVE that one link may ask for, once its first round is done
 LEAST_ROUND = 64.0
+MAX_ALTERNATIVES = 64  # addresses in WELCOME and BYE (docs/link-protocol.md)
 PATIENCE = 1_000  # refused questions over that rate; then the link ends
 
 #: What a link may be said to have ended by; a far side's own inventions are counted as "other".
@@ -63,6 +68,10 @@ class House:
     registry: Registry = attrs.field(factory=Registry)
     relay: Relay = attrs.field(init=False)
     throttle: Throttle = attrs.field(factory=Throttle)
+    #: The other Rallypoints; set by whoever assembles.
+    backbone: Backbone = attrs.field(init=False)
+    #: Those of other organisations; set likewise.
+    federation: Federation = attrs.field(init=False)
     parrot: Parrot[Subscriber] | None = None
     guests: set["Guest"] = attrs.field(factory=set)
     #: When which guest needs a pulse.
@@ -83,6 +92,12 @@ class House:
 
     def __attrs_post_init__(self) -> None:
         self.relay = Relay(self.registry, fan_maker())
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """Other ways in, for clients."""
+        both = map(str, (*self.settings.alternatives, *self.backbone.plan.alternatives))
+        return tuple(dict.fromkeys(both))[:MAX_ALTERNATIVES]
 
     def media_dropped(self) -> dict[str, int]:
         """Frames of media that were not passed on, by reason."""
@@ -134,7 +149,9 @@ class Guest:
         "_impatience",
         "_late",
         "address",
+        "ally",
         "due",
+        "far",
         "house",
         "link",
         "member",
@@ -150,6 +167,10 @@ class Guest:
         self.link = GuestLink(self, house.clock)
         self.peer: Peer | None = None
         self.member: Member | None = None
+        #: Set instead of ``member`` where the far side is another Rallypoint of ours.
+        self.far: Far | None = None
+        #: Set instead of both where it is one of another organisation.
+        self.ally: Ally | None = None
         #: When :meth:`pulse` has something to do at the latest.
         self.due = float("inf")
         house.agenda.expect(self, ticket.arrived + house.admission.limits.handshake_s)
@@ -202,6 +223,10 @@ class Guest:
         """One packet: see :mod:`ice.rallypoint.relay`."""
         house, member = self.house, self.member
         if member is None:
+            if self.far is not None:
+                house.backbone.media(self.far, frame)
+            elif self.ally is not None:
+                house.federation.media(self.ally, frame)
             return
         refusal = house.relay.media(member.subscriber, frame, house.now)
         if refusal is not None:
@@ -211,6 +236,10 @@ class Guest:
         """A control message."""
         if isinstance(event, HelloReceived):
             self._greet(event.hello)
+        elif self.far is not None:
+            self.house.backbone.control(self.far, event)
+        elif self.ally is not None:
+            self.house.federation.control(self.ally, event)
         elif isinstance(event, JoinAsked):
             if self._may_ask(event.txn):
                 self._join(event)
@@ -231,6 +260,12 @@ class Guest:
         code = str(ended.code) if ended.code in _CODES else "other"
         house.ended[code] = house.ended.get(code, 0) + 1
         house.admission.ended(self.ticket)
+        if self.far is not None:
+            house.backbone.lost(self.far, ended)
+            return
+        if self.ally is not None:
+            house.federation.lost(self.ally, ended)
+            return
         if member is None:
             self._never_came(ended, code)
             return
@@ -287,10 +322,10 @@ class Guest:
     def survey(self, now: float) -> None:
         """Look whether the link has become busy, which brings its next PING forward; once a second is often enough."""
         member, session = self.member, self.link.session
-        if member is None or session is None:
+        if session is None or (member is None and self.far is None and self.ally is None):
             return
-        spent = member.subscriber.spent
-        if spent:
+        spent = member is not None and member.subscriber.spent
+        if spent and member is not None:
             member.subscriber.refill(now)
         if self.due - now <= session.vigil.busy_interval_s():
             return  # it will be asked soon enough, busy or not
@@ -304,8 +339,8 @@ class Guest:
             return True  # who is still in its handshake is looked at when that is done
         refusal = house.tls.trust.still_refuses(peer)
         if refusal is not None:
-            code = Code.REVOKED if refusal.reason is Reason.REVOKED else Code.IDENTITY
-            link.end(code, refusal.sentence)
+            unwanted = Code.IDENTITY if self.ally is None else Code.REFUSED
+            link.end(Code.REVOKED if refusal.reason is Reason.REVOKED else unwanted, refusal.sentence)
             return False
         if house.admission.denies(self.ticket.address):
             link.end(Code.DENIED_ADDRESS, "links from this address are not wanted any more")
@@ -327,7 +362,7 @@ class Guest:
             Code.DRAINING,
             "this Rallypoint is stopping",
             retry_after_s=max(1.0, settings.drain_s),
-            alternatives=tuple(map(str, settings.alternatives)),
+            alternatives=self.house.alternatives,
         )
 
     def complain(self, refused: Refused) -> None:
@@ -371,11 +406,15 @@ class Guest:
     def _greet(self, hello: Hello) -> None:
         house, session, peer = self.house, self._session, self.peer
         assert peer is not None  # the session was made with it
-        if session.role is not LinkRole.CLIENT:
-            self.link.end(Code.ROLE, f"links of role '{session.role}' are not configured here")
-            return
-        settings, limits = house.settings, house.settings.limits
         identity = peer.identity
+        foreign = house.tls.trust.foreigner(identity)
+        if foreign is not None or session.role is LinkRole.FEDERATION:
+            self._greet_ally(hello, peer, None if foreign is None else foreign.name)
+            return
+        if session.role in (LinkRole.PEER, LinkRole.LEAF):
+            self._greet_rallypoint(hello, identity, leaf=session.role is LinkRole.LEAF)
+            return
+        limits = house.settings.limits
         if identity.role is Role.RALLYPOINT:
             self.link.end(
                 Code.ROLE,
@@ -395,7 +434,7 @@ class Guest:
             id=str(house.identity.id),
             name=house.name,
             features=(),
-            alternatives=tuple(map(str, settings.alternatives)),
+            alternatives=house.alternatives,
             limits=Limits(
                 media_bytes=limits.media_bytes,
                 joins=limits.joins,
@@ -410,6 +449,44 @@ class Guest:
             address=self.address,
             agent=hello.agent or "no agent named",
         )
+
+    def _greet_rallypoint(self, hello: Hello, identity: Identity, *, leaf: bool) -> None:
+        house, session, backbone = self.house, self._session, self.house.backbone
+        if identity.role is not Role.RALLYPOINT:
+            self.link.end(
+                Code.ROLE, f"a link of role '{session.role}' is for Rallypoints, and this is {identity}"
+            )
+            return
+        refusal = backbone.refuses(identity.id, leaf)
+        if refusal is not None:
+            self.link.end(Code.SELF if identity.id == house.identity.id else Code.REFUSED, refusal)
+            return
+        house.admission.greeted(self.ticket)
+        session.welcome(id=str(house.identity.id), name=house.name)
+        house.agenda.expect(self, session.deadline)
+        self.far = backbone.let_in(self.link, identity.id, hello.name or identity.name, self.address, leaf)
+
+    def _greet_ally(self, hello: Hello, peer: Peer, organisation: str | None) -> None:
+        """``organisation``: the federation that the certificate is of; None: it is of our own authority."""
+        house, session, federation = self.house, self._session, self.house.federation
+        identity = peer.identity
+        if organisation is None:
+            why = "a link of role 'federation' is for other organisations' Rallypoints, and your certificate is of our own authority"
+            self.link.end(Code.ROLE, why)
+            return
+        if session.role is not LinkRole.FEDERATION:
+            why = f"{identity} is of the federation '{organisation}' here: open links of role 'federation', not '{session.role}'"
+            self.link.end(Code.ROLE, why)
+            return
+        refusal = federation.refuses(identity)
+        if refusal is not None:
+            self.link.end(Code.REFUSED, refusal)
+            return
+        house.admission.greeted(self.ticket)
+        limits = federation.limits(identity.id, house.settings.limits.media_bytes)
+        session.welcome(id=str(house.identity.id), name=house.name, limits=limits)
+        house.agenda.expect(self, session.deadline)
+        self.ally = federation.let_in(self.link, peer, hello.name or identity.name, self.address)
 
     def _rights(self, peer: Peer) -> Rights:
         identity = peer.identity
@@ -462,10 +539,20 @@ class Guest:
                 )
             except KeyCollision as error:
                 refusal = Refusal(error.code, str(error))
+            except TooManyStreams as error:
+                refusal = Refusal(Code.LIMIT, str(error))
         if refusal is not None:
             self._refuse(refusal, asked.txn)
-            return
-        self._session.joined(asked.txn, asked.stream, asked.key)
+        elif asked.listen:
+            house.backbone.when_settled(asked.key, partial(self._joined, asked))
+        else:
+            self._joined(asked)
+
+    def _joined(self, asked: JoinAsked) -> None:
+        session = self.link.session
+        if session is not None:
+            session.joined(asked.txn, asked.stream, asked.key)
+            self.link.flush()
 
     def _refuses_join(self, member: Member, asked: JoinAsked) -> Refusal | None:
         house, subscriber = self.house, member.subscriber

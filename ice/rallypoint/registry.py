@@ -11,12 +11,14 @@ that nobody asked for an hour are forgotten by :meth:`Registry.sweep`, a little 
 """
 
 from collections.abc import Callable, Hashable, Iterator, Set
+from typing import Protocol
 
 from ice.errors import RemoteError
 from ice.link.fan import Fan, Recipient
 from ice.link.message import Code
 from ice.link.naming import PREFIX_SHIFT
 from ice.link.window import MARK_LIFE_S, Window
+from ice.rallypoint.routes import Account as RouteAccount
 
 #: Windows of one ordinary identity: 8 links that joined 256 streams each, halved; beyond it the oldest go.
 MAX_WINDOWS = 1_024
@@ -37,15 +39,30 @@ class KeyCollision(RemoteError):
     code = Code.KEY_COLLISION
 
 
+class Abroad(Protocol):
+    """The other Rallypoints, who must know what is listened to here."""
+
+    def listened(self, key: int, stream_id: str) -> None:
+        """One listener more; raises an :class:`~ice.errors.IceError` where that cannot be."""
+
+    def unlistened(self, key: int) -> None:
+        """One listener less."""
+
+    def forgotten(self, identity: Hashable) -> None:
+        """Nothing is left of an identity."""
+
+
 class Account:
     """The windows that one identity is charged for, oldest first."""
 
-    __slots__ = ("bound", "identity", "links", "windows")
+    __slots__ = ("abroad", "bound", "identity", "links", "windows")
 
     def __init__(self, identity: Hashable, bound: int) -> None:
         self.identity = identity
         self.bound = bound
         self.windows: dict[tuple[int, int], None] = {}
+        #: Room for the account of the same identity in the mesh.
+        self.abroad: RouteAccount | None = None
         #: Subscribers of this identity; an account without any, and without windows, is forgotten.
         self.links = 0
 
@@ -184,6 +201,8 @@ class Registry:
     def __init__(self) -> None:
         #: Streams that have members, by key.
         self.streams: dict[int, Stream] = {}
+        #: Told of listeners; None where there are no other Rallypoints.
+        self.abroad: Abroad | None = None
         self.windows = 0
         self.windows_evicted = 0
         self.windows_expired = 0
@@ -196,12 +215,21 @@ class Registry:
         self, recipient: Recipient, *, identity: Hashable, prefix: int, satellite: bool = False
     ) -> Subscriber:
         """A new link of ``identity``, on no stream yet."""
+        account = self.account(identity, MAX_SATELLITE_WINDOWS if satellite else MAX_WINDOWS)
+        return Subscriber(recipient, prefix=prefix, satellite=satellite, account=account)
+
+    def account(self, identity: Hashable, bound: int) -> Account:
+        """The account of an identity, for one link more; :meth:`close` it when that is gone."""
         account = self._accounts.get(identity)
         if account is None:
-            bound = MAX_SATELLITE_WINDOWS if satellite else MAX_WINDOWS
             account = self._accounts[identity] = Account(identity, bound)
         account.links += 1
-        return Subscriber(recipient, prefix=prefix, satellite=satellite, account=account)
+        return account
+
+    def close(self, account: Account) -> None:
+        """One link less on an account."""
+        account.links -= 1
+        self._settle(account)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """The link is gone: it leaves every stream.  Calling twice is harmless."""
@@ -209,8 +237,7 @@ class Registry:
             self.leave(subscriber, key)
         if not subscriber.gone:
             subscriber.gone = True
-            subscriber.account.links -= 1
-            self._settle(subscriber.account)
+            self.close(subscriber.account)
 
     def check(self, stream_id: str, key: int) -> None:
         """Raises :class:`KeyCollision` when another stream id has this key."""
@@ -230,16 +257,23 @@ class Registry:
         talk: bool = True,
         source: int | None = None,
     ) -> Membership:
-        """Put ``subscriber`` on a stream, or change what it does there.
+        """Put ``subscriber`` on a stream, or change what it does there; raises what :meth:`Abroad.listened` raises, and then nothing has changed.
 
         ``source``: a u64, :data:`ANY`, or None to keep what was declared before.  Raises :class:`KeyCollision`.
         """
         self.check(stream_id, key)
+        known = subscriber.memberships.get(key)
+        if self.abroad is not None and key not in self._echoes:
+            listened = known is not None and known.listen
+            if listen and not listened:
+                self.abroad.listened(key, stream_id)
+            elif listened and not listen:
+                self.abroad.unlistened(key)
         stream = self.streams.get(key)
         if stream is None:
             stream = self.streams[key] = Stream(stream_id, key)
             stream.echo = self._echoes.get(key)
-        membership = stream.members.get(subscriber)
+        membership = known
         if membership is None:
             membership = stream.members[subscriber] = Membership(subscriber, stream)
             subscriber.memberships[key] = membership
@@ -265,19 +299,27 @@ class Registry:
         subscriber.talks.pop(key, None)
         stream = membership.stream
         del stream.members[subscriber]
+        if membership.listen and self.abroad is not None and stream.echo is None:
+            self.abroad.unlistened(key)
         if not stream.members:
             self._forget(stream)
         elif membership.listen:
             stream.fan = None
         return True
 
+    def listened(self) -> Iterator[tuple[int, str]]:
+        """Key and id of each stream, once per listener; streams that echo are nobody else's concern."""
+        for stream in list(self.streams.values()):
+            if stream.echo is None:
+                for _ in range(stream.listeners):
+                    yield stream.key, stream.id
+
     def echo(self, key: int, echo: Callable[[Subscriber, bytes, float], None]) -> None:
         """Frames of the stream with ``key`` go to ``echo`` instead of to its listeners."""
         self._echoes[key] = echo
 
-    def window(self, stream: Stream, source: int, subscriber: Subscriber) -> Window:
-        """A new window for ``source``, on the account of the link that brought it."""
-        account = subscriber.account
+    def window(self, stream: Stream, source: int, account: Account) -> Window:
+        """A new window for ``source``, on the account of whoever brought it."""
         if len(account.windows) >= account.bound:
             key, oldest = next(iter(account.windows))
             self.windows_evicted += 1
@@ -328,6 +370,8 @@ class Registry:
     def _settle(self, account: Account) -> None:
         if account.links == 0 and not account.windows:
             self._accounts.pop(account.identity, None)
+            if self.abroad is not None:
+                self.abroad.forgotten(account.identity)
 
 
 def prefix_of(source: int) -> int:

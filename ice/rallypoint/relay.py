@@ -11,7 +11,8 @@ its own source?           one comparison                ERROR ``foreign-source``
 not here before?          the window of the source      nothing: a copy that came by another way is no fault
 ========================  ============================  =======================================================
 
-Then the stream's fan (:mod:`ice.link.fan`) hands the same bytes to each recipient but the sender. A recipient that raises is remembered in
+Then the stream's fan (:mod:`ice.link.fan`) hands the same bytes to each recipient but the sender; and where there are other Rallypoints, the
+mesh says which of them get it too, inside a RELAY (:mod:`ice.rallypoint.routes`). What comes as RELAY goes the same way by :meth:`Relay.relayed`. A recipient that raises is remembered in
 :attr:`Relay.broken` for its owner to end; the others get their packet.
 """
 
@@ -21,8 +22,11 @@ from ice.link.fan import FanMaker, PythonFan, Recipient
 from ice.link.frame import MEDIA
 from ice.link.message import Code
 from ice.link.naming import format_u64
+from ice.link.peer import MEDIA_AT
 from ice.link.window import DUPLICATE, JUMP
-from ice.rallypoint.registry import ANY, UNDECLARED, Registry, Subscriber, prefix_of
+from ice.rallypoint.mesh import Mesh
+from ice.rallypoint.registry import ANY, UNDECLARED, Account, Registry, Subscriber, prefix_of
+from ice.rallypoint.routes import Passed
 
 #: Errors remembered per link, so that each is said once; who provokes more of them is only counted.
 MAX_TOLD = 64
@@ -55,13 +59,18 @@ class Relay:
         "dropped_limit",
         "dropped_not_joined",
         "frames_received",
+        "mesh",
         "recipients_failed",
+        "relays_received",
     )
 
     def __init__(self, registry: Registry, fans: FanMaker = PythonFan) -> None:
         """``fans``: what makes the fan of a stream's recipients."""
         self._registry = registry
         self._fans = fans
+        #: The other Rallypoints; None where there are none.
+        self.mesh: Mesh[Recipient] | None = None
+        self.relays_received = 0  #: RELAY frames of other Rallypoints
         self.frames_received = 0
         self.bytes_received = 0
         self.copies_delivered = 0  #: frames handed to recipients, counted per recipient
@@ -100,7 +109,7 @@ class Relay:
                 return self._over_limit(subscriber, now)
         subscriber.packets_left -= 1
         subscriber.bytes_left -= size
-        _, _, _, key, source, sequence = _unpack(frame)
+        _, _, flags, key, source, sequence = _unpack(frame)
         membership = subscriber.talks.get(key)
         if membership is None:
             return self._not_joined(subscriber, key)
@@ -112,10 +121,13 @@ class Relay:
         stream = membership.stream
         window = stream.windows.get(source)
         if window is None:
-            window = self._registry.window(stream, source, subscriber)
+            window = self._registry.window(stream, source, subscriber.account)
         verdict = window.ask(sequence, now)
         if verdict:
             self._not_fresh(verdict)
+            if self.mesh is not None and stream.echo is None:
+                # Here it is a copy, which came round by the mesh, say; under our own origin it may still be news.
+                self._originate(self.mesh, subscriber, frame, flags, key, source, sequence, now)
             return None
         membership.packets += 1
         stream.packets += 1
@@ -127,7 +139,66 @@ class Relay:
             fan = stream.fan = self._fans(stream.recipients, self._failed)
         self.copies_delivered += len(fan.recipients) - membership.listen
         fan.send(frame, subscriber.recipient)
+        if self.mesh is not None:
+            self._originate(self.mesh, subscriber, frame, flags, key, source, sequence, now)
         return None
+
+    def relayed(self, link: Recipient, account: Account, frame: bytes, now: float) -> None:
+        """Take one whole RELAY frame from another Rallypoint: on to the next hops, and to our own listeners.
+
+        ``account``: whom windows of our own listeners are charged to that it opens.
+        """
+        self.relays_received += 1
+        mesh = self.mesh
+        passed = None if mesh is None else mesh.relay(link, frame, now)
+        if passed is None:
+            return
+        if passed.frame:
+            self._onward(passed, link)
+        _, _, _, key, source, sequence = _unpack(frame, MEDIA_AT)
+        stream = self._registry.streams.get(key)
+        if stream is None or stream.echo is not None:
+            return
+        window = stream.windows.get(source)
+        if window is None:
+            window = self._registry.window(stream, source, account)
+        verdict = window.ask(sequence, now)
+        if verdict:
+            self._not_fresh(verdict)
+            return
+        stream.packets += 1
+        fan = stream.fan
+        if fan is None:
+            fan = stream.fan = self._fans(stream.recipients, self._failed)
+        self.copies_delivered += len(fan.recipients)
+        fan.send(frame[MEDIA_AT:], link)
+
+    def _originate(
+        self,
+        mesh: Mesh[Recipient],
+        subscriber: Subscriber,
+        frame: bytes,
+        flags: int,
+        key: int,
+        source: int,
+        sequence: int,
+        now: float,
+    ) -> None:
+        """Send a frame of a talker of ours to the other Rallypoints that want it."""
+        charged = subscriber.account
+        account = charged.abroad
+        if account is None:
+            account = charged.abroad = mesh.routes.account(charged.identity)
+        passed = mesh.originate(account, frame, flags, key, source, sequence, now)
+        if passed is not None:
+            self._onward(passed, subscriber.recipient)
+
+    def _onward(self, passed: Passed[Recipient], sender: Recipient) -> None:
+        route = passed.route
+        fan = route.fan
+        if fan is None:
+            fan = route.fan = self._fans(route.hops or (), self._failed)
+        fan.send(passed.frame, sender)
 
     # -- inside: none of this is met by a packet that is passed on ------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from ice.link.fan import Fan
 from ice.link.frame import FrameType
 from ice.link.peer import MAX_HOPS, MEDIA_AT, RELAY, onward, relay
 from ice.link.window import BITMAP_LIFE_S, DUPLICATE, FRESH, JUMP, MARK_LIFE_S, Window
@@ -53,7 +54,7 @@ class Route(Generic[LinkT]):
         #: The links to the next hops; None after a change, until a datagram needs them.
         self.hops: tuple[LinkT, ...] | None = None
         #: Room for whoever sends: what it has made of ``hops``; None whenever they are made anew.
-        self.fan: object = None
+        self.fan: Fan | None = None
         #: Forwarding windows by source.
         self.windows: dict[int, Window] = {}
 

@@ -10,7 +10,7 @@ the stop is complete when all connections are gone, or when ``drain_s`` is over.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from secrets import randbits
 from typing import Any
@@ -31,13 +31,18 @@ from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link
 from ice.rallypoint.access import Access, Rule
 from ice.rallypoint.admission import Admission, AdmissionLimits, Load, Phase, Refused, Ticket, networks
+from ice.rallypoint.backbone import Backbone
 from ice.rallypoint.door import Arrival, OpenPort, Port, open_port
+from ice.rallypoint.federation import Federation
 from ice.rallypoint.guest import Guest, House
 from ice.rallypoint.parrot import Parrot
+from ice.rallypoint.peering import Plan
 from ice.rallypoint.registry import Subscriber
+from ice.rallypoint.treaty import Treaty
 from ice.security.certificates import Identity, Role
-from ice.security.contexts import ServerTls
+from ice.security.contexts import ClientTls, ServerTls
 from ice.security.trust import Credentials, Trust
+from ice.streams.dialling import Dialler, TlsDialler
 
 MOST_DUE = 2_000  # links seen to in one beat, some 20 ms; more wait for the next
 BEATS_PER_SURVEY = 10  # each link is looked at once a second
@@ -71,11 +76,13 @@ class Rallypoint(Service):
         cpu_s: Callable[[], float] = time.process_time,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         random_bits: Callable[[int], int] = randbits,
+        dialler: Callable[[Any, ClientTls], Dialler] = TlsDialler,
     ) -> None:
         self._reactor = reactor
         self._clock: Clock = reactor
         self._open_port = open_port
         self._cpu_s = cpu_s
+        self._make_dialler = dialler
         self._ports: list[Port] = []
         self._waiting: dict[Ticket, Arrival] = {}
         self._load = Load()
@@ -89,6 +96,7 @@ class Rallypoint(Service):
         self._parrot_key = 0
         self._drained: Deferred[None] | None = None
         self._drain_until = 0.0
+        self._parted = False
         self.started_at: float | None = None
         self.house = House(
             clock=reactor,
@@ -99,6 +107,23 @@ class Rallypoint(Service):
             access=access_of(settings),
             admission=Admission(limits_of(settings.limits)),
             now=reactor.seconds(),
+        )
+        self.house.backbone = Backbone(
+            reactor,
+            self.house.identity.id,
+            self.house.registry,
+            self.house.relay,
+            self.house.wake,
+            dialler=self._dialler,
+        )
+        self.house.federation = Federation(
+            reactor,
+            self.house.identity.id,
+            self.house.registry,
+            self.house.relay,
+            self.house.wake,
+            dialler=lambda tls: self._make_dialler(reactor, tls),
+            settled=self.house.backbone.when_settled,
         )
         if settings.parrot:
             own_id = self.house.identity.id
@@ -149,8 +174,10 @@ class Rallypoint(Service):
             house.admission.gone(ticket)
         self._waiting.clear()
         self._log.info("stopping: {links} links are told to go elsewhere", links=len(house.guests))
+        house.backbone.drain()
         for guest in list(house.guests):
-            guest.end_for_drain()
+            if guest.far is None and guest.ally is None:
+                guest.end_for_drain()
         self._drained = Deferred()
         self._drain_until = self._clock.seconds() + max(LEAST_DRAIN_S, house.settings.drain_s)
         drained = self._drained
@@ -182,6 +209,39 @@ class Rallypoint(Service):
         if admission.linked >= admission.limits.links:
             return f"all {admission.limits.links} places are taken"
         return None
+
+    def mesh(self, plan: Plan) -> None:
+        """Be linked with these Rallypoints from now on; links with those that stay live on.
+
+        Raises :class:`~ice.errors.LocalError` where our key cannot sign; then nothing has changed.
+        """
+        house = self.house
+        house.backbone.apply(
+            plan,
+            house.tls.credentials,
+            house.tls.trust.domestic,  # what floods say is never believed of another organisation
+            name=house.name,
+            spread_s=house.settings.mesh.spread_s,
+            round_trip=house.settings.mesh.round_trip,
+        )
+
+    def federate(self, treaties: Iterable[Treaty]) -> None:
+        """Be linked with these other organisations from now on; links that their treaty still allows live on.
+
+        Raises :class:`~ice.errors.LocalError` where the certificates cannot be used; then nothing has changed.
+        """
+        house = self.house
+        house.federation.apply(
+            treaties,
+            house.tls.credentials,
+            house.tls.trust,
+            name=house.name,
+            spread_s=house.settings.mesh.spread_s,
+        )
+
+    def _dialler(self) -> Dialler:
+        tls = self.house.tls
+        return self._make_dialler(self._reactor, ClientTls(tls.credentials, tls.trust))
 
     def reload(self, settings: RallypointSettings, credentials: Credentials, trust: Trust) -> int:
         """Go on by new rules; how many links they do not admit any more (those are told why, and ended).
@@ -247,6 +307,8 @@ class Rallypoint(Service):
             )
         house.admission.cpu_percent = self._load.measure(self._cpu_s(), now)
         house.registry.sweep(now)
+        house.backbone.pulse(now)
+        house.federation.pulse(now)
         if house.relay.broken:
             self._end_broken()
         self._see_to(now)
@@ -289,7 +351,15 @@ class Rallypoint(Service):
         drained, guests = self._drained, self.house.guests
         if drained is None:
             return
-        if guests and self._clock.seconds() < self._drain_until:
+        left = [guest for guest in guests if guest.far is None and guest.ally is None]
+        now = self._clock.seconds()
+        if not self._parted and (not left or now >= self._drain_until):
+            # Other Rallypoints go round us by now, and what our last talkers said has left.
+            self._parted = True
+            self.house.backbone.stop("this Rallypoint is stopping")
+            self.house.federation.stop("this Rallypoint is stopping")
+            self._drain_until = max(self._drain_until, now + LEAST_DRAIN_S)
+        if (guests or self.house.backbone.busy or self.house.federation.busy) and now < self._drain_until:
             return
         if guests:
             self._log.info("{count} links did not go in time and are cut", count=len(guests))
@@ -342,7 +412,7 @@ def own_identity(trust: Trust, credentials: Credentials) -> Identity:
 
     Raises :class:`~ice.errors.IceError` where that is of no authority trusted here, or not a Rallypoint's.
     """
-    identity = trust.peer(credentials.certificate).identity
+    identity = trust.domestic.peer(credentials.certificate).identity
     if identity.role is not Role.RALLYPOINT:
         raise LocalError(
             f"rallypoint.certificate is that of a {identity.role}, {identity}; expected the role rallypoint "

@@ -23,6 +23,8 @@ LAYERS = [
     ("commands", ["ice.cli", "ice.cli.*", "ice.__main__", "twisted.plugins.*"]),
     ("daemons", ["ice.daemons", "ice.daemons.*", "ice.testing", "ice.testing.*"]),
     ("services", ["ice.*.service", "ice.rallypoint.door", "ice.rallypoint.guest", "ice.rallypoint.status"]),
+    ("services", ["ice.rallypoint.backbone", "ice.rallypoint.dialout", "ice.rallypoint.federation"]),
+    ("services", ["ice.rallypoint.mesh_metrics", "ice.rallypoint.peering_watch", "ice.rallypoint.reports"]),
     ("services", ["ice.streams.connect", "ice.streams.connection", "ice.streams.dialling"]),
     ("services", ["ice.streams.memory", "ice.streams.rallypoint"]),
     ("ground", ["ice", "ice.errors", "ice.net.addresses"]),

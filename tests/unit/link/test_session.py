@@ -439,7 +439,7 @@ class AliveTests(SynchronousTestCase):
             pair.now = due
             self.assertEqual(pair.opener.tick(pair.now), [])
             self.assertEqual(pair.acceptor.tick(pair.now), [])
-            self.assertTrue(pair.opener._out or pair.acceptor._out, "something was due")
+            self.assertTrue(pair.opener.out or pair.acceptor.out, "something was due")
             for _ in range(2):
                 pair.up()
                 pair.down()

@@ -118,7 +118,7 @@ class Person:
             self.push()
             events = self.pull()
             new += events
-            if not events and not self.session._out:
+            if not events and not self.session.out:
                 return new
 
     def hello(self, *, role: str = "client", id: str | None = None) -> list[Event]:

@@ -66,7 +66,7 @@ class StreamsTests(SynchronousTestCase):
     def test_the_last_to_leave_takes_the_stream_along(self) -> None:
         """A stream without members, and its windows, are forgotten."""
         self.registry.join(self.alice, "a", 1)
-        self.registry.window(self.registry.streams[1], 5, self.alice)
+        self.registry.window(self.registry.streams[1], 5, self.alice.account)
         self.assertTrue(self.registry.leave(self.alice, 1))
         self.assertFalse(self.registry.leave(self.alice, 1))
         self.assertEqual((self.registry.streams, self.registry.windows, self.alice.talks), ({}, 0, {}))
@@ -115,7 +115,7 @@ class StreamsTests(SynchronousTestCase):
                 registry.leave(person, key)
             else:
                 registry.join(person, str(key), key, listen=what != "t", talk=what != "J")
-                registry.window(registry.streams[key], who, person) if who not in registry.streams[
+                registry.window(registry.streams[key], who, person.account) if who not in registry.streams[
                     key
                 ].windows else None
             for stream in registry.streams.values():
@@ -145,9 +145,9 @@ class WindowsTests(SynchronousTestCase):
         registry.join(alice, "a", 1)
         registry.join(bob, "a", 1)
         stream = registry.streams[1]
-        registry.window(stream, 100, bob)
+        registry.window(stream, 100, bob.account)
         for source in range(5):
-            registry.window(stream, source, alice)
+            registry.window(stream, source, alice.account)
         self.assertEqual(list(stream.windows), [100, 2, 3, 4])
         self.assertEqual((registry.windows, registry.windows_evicted), (4, 2))
 
@@ -159,7 +159,7 @@ class WindowsTests(SynchronousTestCase):
     def test_idle_windows_are_forgotten_after_an_hour_a_few_at_a_time(self) -> None:
         """Each sweep looks at no more than it is told to; those in use stay."""
         for source in range(10):
-            self.registry.window(self.stream, source, self.alice).ask(0, 0.0)
+            self.registry.window(self.stream, source, self.alice.account).ask(0, 0.0)
         self.stream.windows[3].ask(1, 3_000.0)
         now = 3_700.0
         for swept in range(0, 10, 4):
@@ -171,7 +171,7 @@ class WindowsTests(SynchronousTestCase):
     def test_a_sweep_begins_once_a_minute(self) -> None:
         """Between two rounds nothing is looked at."""
         self.registry.sweep(5_000.0)
-        self.registry.window(self.stream, 1, self.alice).ask(0, 0.0)
+        self.registry.window(self.stream, 1, self.alice.account).ask(0, 0.0)
         self.registry.sweep(5_001.0)
         self.assertEqual(self.registry.windows, 1)
         self.registry.sweep(5_061.0)
@@ -181,7 +181,7 @@ class WindowsTests(SynchronousTestCase):
     def test_streams_may_vanish_during_a_sweep(self) -> None:
         """Nothing is looked at twice or missed badly."""
         for source in range(4):
-            self.registry.window(self.stream, source, self.alice).ask(0, 0.0)
+            self.registry.window(self.stream, source, self.alice.account).ask(0, 0.0)
         self.registry.sweep(4_000.0, at_once=1)
         self.registry.unsubscribe(self.alice)
         self.registry.unsubscribe(self.bob)
