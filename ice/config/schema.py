@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from ice.config.federation import MAX_FEDERATIONS, FederationSettings, distinct_federations
 from ice.config.fields import (
     RESTART,
     AddressField,
@@ -372,4 +373,9 @@ class Config(Section):
     media: MediaSettings = Field(default_factory=MediaSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     rallypoint: RallypointSettings = Field(default_factory=RallypointSettings)
-    groups: Annotated[Listed[GroupSettings], AfterValidator(distinct_names)] = Field((), max_length=MAX_GROUPS)
+    groups: Annotated[Listed[GroupSettings], AfterValidator(distinct_names)] = Field(
+        (), max_length=MAX_GROUPS
+    )
+    federations: Annotated[Listed[FederationSettings], AfterValidator(distinct_federations)] = Field(
+        (), max_length=MAX_FEDERATIONS
+    )
