@@ -1,5 +1,6 @@
 """A configuration written as TOML reads back as itself, and secrets are not in it."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ice.config.fields import SECRET, Section, Text
 from ice.config.load import loads
 from ice.config.problems import tables
+from ice.config.reference import template
 from ice.config.render import as_plain, as_toml, toml_value
 from ice.config.schema import Config
 
@@ -20,7 +22,7 @@ FILE = Path("/site/ice.toml")
 
 class Writing(SynchronousTestCase):
     def test_round_trip(self) -> None:
-        """What is shown has every key and loads to the same values."""
+        """What is shown loads to the same values."""
         text = (
             '[identity]\nalias = "é\\"\\\\"\ncertificate = "/x y.pem"\n[rallypoint]\nlisten = ["[::1]:7443", "127.0.0.1:1"]\n'
             'alternatives = ["a:1"]\n[rallypoint.http]\nlisten = ""\n'
@@ -28,6 +30,13 @@ class Writing(SynchronousTestCase):
             '[[groups]]\nname = "g"\n[[groups.members]]\nid = "{B0C1D2E3-F405-4617-8829-3A4B5C6D7E8F}"\n'
         )
         config = loads(text, FILE).config
+        shown = as_toml(config)
+        self.assertEqual(loads(shown, FILE).config, config)
+
+    def test_every_key(self) -> None:
+        """With one of everything that may be given several times, every key of every table is shown."""
+        switched_on = re.sub(r"^#(?=\[\[|[a-z_]+ = )", "", template(), flags=re.MULTILINE)
+        config = loads(switched_on, FILE).config
         shown = as_toml(config)
         self.assertEqual(loads(shown, FILE).config, config)
         for path, model in tables(Config):
