@@ -17,11 +17,12 @@ the number and a hash of everything wanted.  An origin is not stated but derived
 See ``docs/mesh.md``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from itertools import pairwise
 from struct import Struct
 from struct import error as StructError
+from types import MappingProxyType
 from uuid import UUID
 
 import attrs
@@ -35,6 +36,7 @@ MAX_HOPS = 16  # a RELAY that has been passed on this often is a bug's; no sensi
 MAX_LINKS = 256  # of one Rallypoint to others; a full mesh of the largest size in use has 50
 MAX_FORMER = 16  # earlier origins that a Rallypoint says it no longer is: as many restarts within a minute
 MAX_COST = 0xFFFF
+MAX_ROUND_TRIP = 0xFFFF  # tenths of a millisecond: 6.5 s, and a link is dead after 2.5 s without an answer
 MAX_NUMBER = 1 << 62  # a number per microsecond for 146,000 years
 MAX_CERTIFICATE = 4_096  # bytes of DER; ours have about 600
 MAX_SIGNATURE = 255  # ECDSA on P-256 takes 72 at most
@@ -61,7 +63,7 @@ _LEAF = 1
 _COMPLETE, _ASK = 1, 2
 
 _CORE = Struct(">B16s16sQHB")
-_LINK = Struct(">QH")
+_LINK = Struct(">QHH")
 _U64 = Struct(">Q")
 _SUMMARY_HEAD = Struct(">BBH")
 _SUMMARY_ENTRY = Struct(">QQQ")
@@ -69,6 +71,8 @@ _DELTA_HEAD = Struct(">BQQQIHHHB")
 _FULL_HEAD = Struct(">BQQIHHHHB")
 _ACK_BODY = Struct(">BQQ")
 _REQUEST_BODY = Struct(">BQ")
+
+_UNMEASURED: Mapping[int, int] = MappingProxyType({})
 
 _TOPOLOGY_MARK = b"ice-link/1 TOPOLOGY"
 _INTEREST_MARK = b"ice-link/1 INTEREST"
@@ -120,6 +124,8 @@ class State:
     leaf: bool
     #: Cost of the link to each origin it is linked to, ascending.
     links: dict[int, int]
+    #: Round trips that it has measured on them, in tenths of a millisecond; for people, no way depends on them.
+    round_trips: dict[int, int]
     #: Origins of the same UUID that it says it no longer is.
     former: tuple[int, ...]
     #: The bytes that hold all of the above.
@@ -172,16 +178,30 @@ class StateRequest:
 
 
 def state_core(
-    id: UUID, salt: bytes, number: int, leaf: bool, links: dict[int, int], former: Iterable[int]
+    id: UUID,
+    salt: bytes,
+    number: int,
+    leaf: bool,
+    links: dict[int, int],
+    former: Iterable[int],
+    round_trips: Mapping[int, int] = _UNMEASURED,
 ) -> bytes:
-    """The canonical bytes of a state; what is signed is :func:`topology_message` of them."""
+    """The canonical bytes of a state; what is signed is :func:`topology_message` of them.
+
+    ``round_trips``: of those links that one is known of, as :func:`round_trip_of` makes them.
+    """
     former = sorted(former)
     head = _CORE.pack(_LEAF if leaf else 0, id.bytes, salt, number, len(links), len(former))
     return (
         head
-        + b"".join(_LINK.pack(origin, links[origin]) for origin in sorted(links))
+        + b"".join(_LINK.pack(origin, links[origin], round_trips.get(origin, 0)) for origin in sorted(links))
         + b"".join(map(_U64.pack, former))
     )
+
+
+def round_trip_of(seconds: float) -> int:
+    """A round trip as a state tells it: tenths of a millisecond, 1 (or less) to 65,535 (6.5535 s, or more)."""
+    return max(1, round(min(seconds * 10_000, MAX_ROUND_TRIP)))
 
 
 def topology_message(core: bytes) -> bytes:
@@ -252,7 +272,8 @@ def _parse_state(body: bytes) -> State:
     signature_end = end + 1 + (body[end] if end < len(body) else 0)
     if signature_end > len(body):
         raise PeerFrameError("a state that ends before its signature does")
-    costs = dict(_LINK.iter_unpack(body[links_at:former_at]))
+    told = list(_LINK.iter_unpack(body[links_at:former_at]))
+    costs = {origin: cost for origin, cost, _ in told}
     origins = list(costs)
     if len(costs) != links or origins != sorted(origins):
         raise PeerFrameError("the links of a state ascend and name nobody twice")
@@ -275,6 +296,7 @@ def _parse_state(body: bytes) -> State:
         number=number,
         leaf=bool(flags & _LEAF),
         links=costs,
+        round_trips={origin: round_trip for origin, _, round_trip in told if round_trip},
         former=past,
         core=body[2:end],
         signature=body[end + 1 : signature_end],

@@ -96,6 +96,9 @@ class Flood(Generic[LinkT]):
         self.reborn = False
         #: A link has come, gone, or turned out to lead to another origin.
         self.links_changed = False
+        #: TOPOLOGY and INTEREST frames handed to links, and their bytes.
+        self.sent = 0
+        self.sent_bytes = 0
         self._sign = sign
         self._random_bytes = random_bytes
         self._reborn_at = float("-inf")
@@ -424,7 +427,7 @@ class Flood(Generic[LinkT]):
     def _begin(self, certificate: bytes, now: float) -> Record:
         """Our record under a new origin."""
         salt = self._random_bytes(SALT_BYTES)
-        record = Record(State(self.id, salt, 0, self.leaf, {}, (), b""), certificate, now)
+        record = Record(State(self.id, salt, 0, self.leaf, {}, {}, (), b""), certificate, now)
         self.ledger.put(record)
         self._restated(record, {})
         return record
@@ -433,12 +436,14 @@ class Flood(Generic[LinkT]):
         self._former = [*self._former, origin][-MAX_FORMER:]
 
     def _restated(self, own: Record, links: dict[int, int]) -> None:
-        """Our record with its next number."""
+        """Our record with its next number, and with the round trips as they are now."""
         was = own.state
         number, past = was.number + 1, tuple(sorted(self._former))
-        core = state_core(self.id, was.salt, number, self.leaf, links, past)
+        measured = {n.origin: n.round_trip for n in self.neighbours.values() if n.round_trip}
+        timed = {origin: measured[origin] for origin in links if origin in measured}
+        core = state_core(self.id, was.salt, number, self.leaf, links, past, timed)
         signature = self._sign(topology_message(core))
-        own.state = State(self.id, was.salt, number, self.leaf, dict(links), past, core, signature)
+        own.state = State(self.id, was.salt, number, self.leaf, dict(links), timed, past, core, signature)
         self.changed.add(self.id)
 
     def _sign_interest(self, interest: Interest) -> None:
@@ -551,6 +556,8 @@ class Flood(Generic[LinkT]):
         return digest_of(_entry(record) for record in self.records.values() if record.forget_at is None)
 
     def _send(self, neighbour: Neighbour[LinkT], frame: bytes) -> None:
+        self.sent += 1
+        self.sent_bytes += len(frame)
         self.out.append(Send(neighbour.link, frame))
 
 

@@ -37,6 +37,12 @@ from ice.rallypoint.trees import Forest, grown
 #: Floods of our own at once, and per second after that: what happens in between is told together.
 STATES, STATES_PER_S = 6.0, 10.0
 INTERESTS, INTERESTS_PER_S = 20.0, 20.0
+#: Round trips that have changed are told together, this long after the first of them and once a minute at most: they are for people.
+ROUND_TRIPS_WAIT_S = 2.0
+ROUND_TRIPS_EVERY_S = 60.0
+#: A round trip has changed when it is so many times what was told, or the inverse, and by over half a millisecond, in tenths of one.
+ROUND_TRIP_FACTOR = 1.5
+ROUND_TRIP_LEAST = 5
 
 LinkT = TypeVar("LinkT", bound=Hashable)
 
@@ -51,6 +57,8 @@ class Hop:
     depth: int
     #: Whether the child wants the stream itself, or only leads to one that does.
     wants: bool
+    #: As its ends have measured it; None where neither has said so.
+    round_trip_s: float | None = None
 
 
 @attrs.frozen
@@ -143,6 +151,9 @@ class Mesh(Generic[LinkT]):
         self._twins: set[UUID] = set()
         self._expiries: deque[float] = deque()
         self._forget_at = float("inf")
+        #: When round trips are to be told, and when that may be again.
+        self._round_trips_at = float("inf")
+        self._round_trips_next = now
         self._states = _Purse(STATES, STATES_PER_S, now)
         self._interests = _Purse(INTERESTS, INTERESTS_PER_S, now)
         self._draining = False
@@ -165,6 +176,17 @@ class Mesh(Generic[LinkT]):
     def refused(self) -> dict[str, int]:
         """Floods refused, by reason."""
         return dict(self.ledger.refused)
+
+    @property
+    def floods(self) -> dict[str, int]:
+        """TOPOLOGY and INTEREST frames ``sent`` to links and their ``sent_bytes``; words ``accepted`` and those ``known`` already."""
+        flood, ledger = self._flood, self.ledger
+        return {
+            "sent": flood.sent,
+            "sent_bytes": flood.sent_bytes,
+            "accepted": ledger.accepted,
+            "known": ledger.seen,
+        }
 
     @property
     def neighbours(self) -> Iterable[Neighbour[LinkT]]:
@@ -221,9 +243,25 @@ class Mesh(Generic[LinkT]):
                 cost=cost_of(self.graph.adjacency[parents[vertex]][vertex]),
                 depth=depth_of(distances[vertex]),
                 wants=vertex in wanting,
+                round_trip_s=self.round_trip_s(parents[vertex], vertex),
             )
             for vertex in sorted(used, key=lambda v: (distances[v], v))
         ]
+
+    def round_trip_s(self, one: int, other: int) -> float | None:
+        """The round trip between two origins that are linked: what we measure where one of them is ours, else the longer of what they say."""
+        if self.origin in (one, other):
+            far = other if one == self.origin else one
+            for neighbour in self.neighbours:
+                if neighbour.origin == far and neighbour.round_trip_s is not None:
+                    return neighbour.round_trip_s
+        records = self.ledger.records
+        said = [
+            records[here].state.round_trips.get(there, 0)
+            for here, there in ((one, other), (other, one))
+            if here in records
+        ]
+        return max(said, default=0) / 10_000 or None
 
     # -- what happens ------------------------------------------------------------------------------------------------------
 
@@ -254,6 +292,15 @@ class Mesh(Generic[LinkT]):
         if neighbour is not None and neighbour.cost != _checked(cost):
             neighbour.cost = cost
             self._flood.restate = True
+
+    def set_round_trip(self, link: LinkT, seconds: float, now: float) -> None:
+        """A round trip was measured on a link.  It is told to everybody, for people to see; no way and no cost depends on it."""
+        neighbour = self._flood.neighbours.get(link)
+        if neighbour is None:
+            return
+        neighbour.measured(seconds)
+        if self._round_trips_at == float("inf") and self._has_news(neighbour):
+            self._round_trips_at = max(now + ROUND_TRIPS_WAIT_S, self._round_trips_next)
 
     def receive(self, link: LinkT, frame: bytes, now: float) -> None:
         """One whole TOPOLOGY or INTEREST frame from a link."""
@@ -347,6 +394,8 @@ class Mesh(Generic[LinkT]):
             due = min(due, self._interests.next_at)
         if flood.restate:
             due = min(due, self._states.next_at)
+        if self._round_trips_at < float("inf"):
+            due = min(due, max(self._round_trips_at, self._states.next_at))
         return due
 
     # -- inside ------------------------------------------------------------------------------------------------------------
@@ -362,8 +411,8 @@ class Mesh(Generic[LinkT]):
             wishes.told(added, self._flood.own.interest.number)
 
     def _say_state(self, now: float) -> None:
-        flood = self._flood
-        if not flood.restate or self._states.ready_at(now) > now:
+        flood, timed = self._flood, self._round_trips_at <= now
+        if not (flood.restate or timed) or self._states.ready_at(now) > now:
             return
         flood.restate = False
         links = {
@@ -372,9 +421,25 @@ class Mesh(Generic[LinkT]):
             if neighbour.ready and neighbour.origin is not None
         }
         links.pop(self.origin, None)
-        if links != flood.own.state.links:
+        if timed:
+            self._round_trips_at = float("inf")
+            timed = any(map(self._has_news, self.neighbours))
+        if links != flood.own.state.links or timed:
             self._states.spend()
             flood.say_state(links)
+            if timed:
+                self._round_trips_next = now + ROUND_TRIPS_EVERY_S
+
+    def _has_news(self, neighbour: Neighbour[LinkT]) -> bool:
+        """Whether the round trip of a link that is told of is another than was told."""
+        origin, own = neighbour.origin, self._flood.own.state
+        if origin is None or origin not in own.links:
+            return False  # its first will be told with the link
+        told, measured = own.round_trips.get(origin, 0), neighbour.round_trip
+        if not told or not measured:
+            return bool(measured)
+        least, most = sorted((told, measured))
+        return most > ROUND_TRIP_FACTOR * least and most - least >= ROUND_TRIP_LEAST
 
     def _conclude(self, now: float) -> None:
         """Draw conclusions from what the flood has brought."""

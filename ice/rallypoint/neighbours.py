@@ -19,6 +19,7 @@ from uuid import UUID
 
 import attrs
 
+from ice.link.peer import round_trip_of
 from ice.rallypoint.routes import Carrier
 
 #: Points a neighbour has, and what it earns back.
@@ -31,6 +32,9 @@ DIGEST_EVERY_S = 30.0
 #: Complete summaries that a neighbour may send at once, and how soon another is earned.
 SUMMARIES = 4.0
 SUMMARIES_PER_S = 0.2
+
+#: What the newest round trip counts for.
+ROUND_TRIP_WEIGHT = 0.25
 
 LinkT = TypeVar("LinkT", bound=Hashable)
 
@@ -106,6 +110,8 @@ class Neighbour(Generic[LinkT]):
     #: The newest of our own interest numbers that it holds.
     acknowledged: int = 0
     assembly: Assembly | None = None
+    #: The round trip on this link, smoothed, in seconds; None before the first was measured.
+    round_trip_s: float | None = None
     digest_at: float = float("inf")
     #: When something was last asked of it or answered to it: (what, origin).
     spoken: dict[tuple[str, int], float] = attrs.field(factory=dict)
@@ -121,6 +127,16 @@ class Neighbour(Generic[LinkT]):
     def name(self) -> str:
         """The peer id shown to people."""
         return str(self.id)[:18]
+
+    @property
+    def round_trip(self) -> int:
+        """The same as a state tells it; 0 before the first was measured."""
+        return 0 if self.round_trip_s is None else round_trip_of(self.round_trip_s)
+
+    def measured(self, seconds: float) -> None:
+        """One round trip more: a single late answer moves the figure by a quarter of the difference."""
+        was = self.round_trip_s
+        self.round_trip_s = seconds if was is None else was + (seconds - was) * ROUND_TRIP_WEIGHT
 
     def fault(self, points: float, now: float) -> bool:
         """Charge ``points``; whether it has none left."""

@@ -13,6 +13,7 @@ from ice.link.peer import (
     MAX_COST,
     MAX_LINKS,
     MAX_NUMBER,
+    MAX_ROUND_TRIP,
     MAX_SUMMARY,
     MEDIA_AT,
     RELAY,
@@ -39,6 +40,7 @@ from ice.link.peer import (
     parse_interest,
     parse_topology,
     relay,
+    round_trip_of,
     state,
     state_core,
     state_request,
@@ -100,21 +102,35 @@ class DumpTests(SynchronousTestCase):
 
     def test_state(self) -> None:
         """Core, signature, certificate."""
-        core = state_core(ID, SALT, 5, True, {9: 300, 2: 1}, [8, 7])
+        core = state_core(ID, SALT, 5, True, {9: 300, 2: 1}, [8, 7], {9: 0x1234, 5: 6})
         self.assertEqual(
             core.hex(" "),
             "01 00 11 22 33 44 55 66 77 88 99 aa bb cc dd ee ff 00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f "
-            "00 00 00 00 00 00 00 05 00 02 02 00 00 00 00 00 00 00 02 00 01 00 00 00 00 00 00 00 09 01 2c "
+            "00 00 00 00 00 00 00 05 00 02 02 00 00 00 00 00 00 00 02 00 01 00 00 00 00 00 00 00 00 00 09 01 2c 12 34 "
             "00 00 00 00 00 00 00 07 00 00 00 00 00 00 00 08",
         )
         self.assertEqual(topology_message(core), b"ice-link/1 TOPOLOGY" + core)
         frame = state(core, b"sig", b"cert", own=True)
         self.assertEqual(body(frame), b"\x01\x03" + core + b"\x03sig\x00\x04cert")
         said = parse_topology(body(frame))
-        self.assertEqual(said, State(ID, SALT, 5, True, {2: 1, 9: 300}, (7, 8), core, b"sig", b"cert", True))
+        links, timed = {2: 1, 9: 300}, {9: 0x1234}
+        self.assertEqual(said, State(ID, SALT, 5, True, links, timed, (7, 8), core, b"sig", b"cert", True))
         assert isinstance(said, State)
         self.assertEqual(said.origin, origin_of(ID, SALT))
         self.assertEqual(body(state(core, b"sig")), b"\x01\x00" + core + b"\x03sig")
+
+    def test_round_trips(self) -> None:
+        """From a tenth of a millisecond to 6.5 s, in tenths of one; what is told is never 0, which means that none is known."""
+        cases = [
+            (0.0, 1),
+            (0.000_04, 1),
+            (0.000_26, 3),
+            (0.25, 2_500),
+            (5.0, 50_000),
+            (6.5535, MAX_ROUND_TRIP),
+        ]
+        for seconds, told in [*cases, (7.0, MAX_ROUND_TRIP), (1e300, MAX_ROUND_TRIP)]:
+            self.assertEqual(round_trip_of(seconds), told)
 
     def test_summary_digest_and_request(self) -> None:
         """Numbers per origin; eight bytes; an origin."""
@@ -169,7 +185,7 @@ class RefusalTests(SynchronousTestCase):
     def samples(self) -> list[tuple[object, bytes]]:
         """One body of each kind, with its parser."""
         alpha = stream_key("alpha")
-        core = state_core(ID, SALT, 5, False, {9: 300, 2: 1}, [7])
+        core = state_core(ID, SALT, 5, False, {9: 300, 2: 1}, [7], {2: 9})
         return [
             (parse_topology, body(state(core, b"sig", b"cert", own=True))),
             (parse_topology, body(state(core, b"sig"))),
@@ -236,9 +252,9 @@ class RefusalTests(SynchronousTestCase):
                 parse_topology(body(state(core, b"sig")))
             self.assertEqual(caught.exception.reason, reason)
         core = state_core(ID, SALT, 1, False, {2: 1, 9: MAX_COST}, [])
-        swapped = core[:-20] + core[-10:] + core[-20:-10]
+        swapped = core[:-24] + core[-12:] + core[-24:-12]
         self.assertRaises(PeerFrameError, parse_topology, body(state(swapped, b"sig")))
-        twice = core[:-20] + core[-10:] * 2
+        twice = core[:-24] + core[-12:] * 2
         self.assertRaises(PeerFrameError, parse_topology, body(state(twice, b"sig")))
 
     def test_interests_that_cannot_be(self) -> None:
@@ -274,7 +290,9 @@ class RoundTripTests(SynchronousTestCase):
         st.binary(min_size=16, max_size=16),
         NUMBERS,
         st.booleans(),
-        st.dictionaries(U64, st.integers(1, MAX_COST), max_size=20),
+        st.dictionaries(
+            U64, st.tuples(st.integers(1, MAX_COST), st.integers(0, MAX_ROUND_TRIP)), max_size=20
+        ),
         st.sets(U64, max_size=16),
         st.binary(max_size=80),
         st.binary(max_size=300),
@@ -285,17 +303,18 @@ class RoundTripTests(SynchronousTestCase):
         salt: bytes,
         number: int,
         leaf: bool,
-        links: dict[int, int],
+        told: dict[int, tuple[int, int]],
         former: set[int],
         signature: bytes,
         certificate: bytes,
     ) -> None:
         """Any state."""
-        core = state_core(id, salt, number, leaf, links, former)
+        links = {origin: cost for origin, (cost, _) in told.items()}
+        timed = {origin: round_trip for origin, (_, round_trip) in told.items() if round_trip}
+        core = state_core(id, salt, number, leaf, links, former, timed)
         said = parse_topology(body(state(core, signature, certificate, own=leaf)))
-        expected = State(
-            id, salt, number, leaf, links, tuple(sorted(former)), core, signature, certificate, leaf
-        )
+        past = tuple(sorted(former))
+        expected = State(id, salt, number, leaf, links, timed, past, core, signature, certificate, leaf)
         self.assertEqual(said, expected)
 
     @settings(max_examples=100, deadline=None)
