@@ -5,47 +5,69 @@
 ``/readyz``     200 when newcomers are welcome; 503 with one reason a line when they should go elsewhere
 ``/metrics``    Prometheus' text format
 ``/status``     one JSON object for ``ice status``
-``/``           the four above as links
+``/``           all of them as links
 ==============  ==========================================================================================
 
+A daemon adds pages of its own (:attr:`Health.pages`), which may be asked with a query and may take their time.
+
 It is made to be asked often and by anybody who can reach it: GET and HEAD only, no request bodies, few connections, short
-timeouts, no version of ours in the answers, nothing logged per request. All of it is one leaf resource, since there is
-nothing to traverse.
+timeouts, no version of ours in the answers, nothing logged per request, questions and answers bounded. All of it is one leaf
+resource, since there is nothing to traverse.
 """
 
 import html
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from ice.errors import LocalError, RemoteError
 from ice.net.clock import Clock
 from ice.observe.metrics import CONTENT_TYPE, Metrics
 
 MAX_CONNECTIONS: Final = 64  # a scraper, a balancer or two and a person; more is somebody's mistake
 IDLE_S: Final = 15.0  # scrapers keep their connection for the next round only where it costs nobody
 
+MAX_ASKED: Final = (
+    4_096  # bytes of path and query; the longest stream id takes 768, every byte written as %xx
+)
+MAX_ANSWER: Final = 16 * 1024 * 1024  # bytes of a page; `ice` reads no more either
+
 Check = Callable[[], str | None]
 """Asked per request: None when all is well, else the reason in words."""
+
+Answer = tuple[str, bytes]
+"""A page: its content type, and what is in it."""
+
+MakePage = Callable[[Mapping[str, str]], "Answer | Deferred[Answer]"]
+"""Makes a page, now or later, out of its query (the first value of each name).  A :class:`~ice.errors.RemoteError` is the asker's fault, and
+answered 400; a :class:`~ice.errors.LocalError` is ours, 503; both with their own words."""
 
 _TEXT = "text/plain; charset=utf-8"
 
 
 @attrs.frozen
 class Health:
-    """What the pages show. ``alive``: every check of ``/healthz``; ``ready``: those of ``/readyz``; ``status`` makes the JSON object."""
+    """What the pages show. ``alive``: every check of ``/healthz``; ``ready``: those of ``/readyz``; ``status`` makes the JSON object.
+
+    ``pages``: more of them, by path.
+    """
 
     alive: Sequence[Check] = ()
     ready: Sequence[Check] = ()
     status: Callable[[], Mapping[str, Any]] = dict
     metrics: Metrics = attrs.field(factory=Metrics)
     title: str = "ice"
+    pages: Mapping[str, MakePage] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -72,10 +94,18 @@ class Pages(Resource):
             b"/status": self._status,
         }
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> Any:
         """Answer GET and HEAD; everything else is 405."""
         request.responseHeaders.removeHeader(b"server")
         page = self._page(request)
+        if isinstance(page, Deferred):
+            gone: list[Failure] = []
+            request.notifyFinish().addErrback(gone.append)
+            page.addCallback(partial(self._finish, request, gone))
+            return NOT_DONE_YET
+        return self._answer(request, page)
+
+    def _answer(self, request: Request, page: _Page) -> bytes:
         request.setResponseCode(page.code)
         for name, value in (
             (b"content-type", page.kind.encode()),
@@ -88,17 +118,49 @@ class Pages(Resource):
             request.setHeader(b"allow", b"GET, HEAD")
         return b"" if request.method == b"HEAD" else page.body
 
-    def _page(self, request: Request) -> _Page:
+    def _finish(self, request: Request, gone: Sequence[object], page: _Page) -> None:
+        if not gone:
+            request.write(self._answer(request, page))
+            request.finish()
+
+    def _page(self, request: Request) -> "_Page | Deferred[_Page]":
         if request.method not in (b"GET", b"HEAD"):
             return _Page(405, _TEXT, b"only GET and HEAD\n")
         make = self._pages.get(request.path)
-        if make is None:
-            return _Page(404, _TEXT, b"there are /healthz /readyz /metrics /status\n")
         try:
-            return make()
+            if make is not None:
+                return make()
+            more = self._health.pages.get(request.path.decode("ascii", "replace"))
+            if more is None:
+                return _Page(404, _TEXT, f"there are {' '.join(self._paths())}\n".encode())
+            return self._asked(more, request)
         except Exception:
-            self._log.failure("page {path} cannot be made", path=request.path.decode("ascii", "replace"))
-            return _Page(500, _TEXT, b"this page cannot be made; the log says why\n")
+            return self._failed(request.path, Failure())
+
+    def _asked(self, make: MakePage, request: Request) -> "_Page | Deferred[_Page]":
+        """A page of the daemon's own."""
+        if len(request.uri) > MAX_ASKED:
+            return _Page(414, _TEXT, b"%d bytes of question at most\n" % MAX_ASKED)
+        try:
+            query = {name.decode(): values[0].decode() for name, values in request.args.items()}
+        except UnicodeDecodeError:
+            return _Page(400, _TEXT, b"a question is UTF-8, written as %xx\n")
+        made = make(query)
+        if isinstance(made, Deferred):
+            page: Deferred[_Page] = made.addCallbacks(_made, partial(self._failed, request.path))
+            return page
+        return _made(made)
+
+    def _failed(self, path: bytes, failure: Failure) -> _Page:
+        if failure.check(LocalError, RemoteError):
+            code = 400 if failure.check(RemoteError) else 503
+            return _Page(code, _TEXT, f"{failure.value}\n".encode("utf-8", "replace"))
+        shown = path.decode("ascii", "replace")
+        self._log.failure("page {path} cannot be made", failure=failure, path=shown)
+        return _Page(500, _TEXT, b"this page cannot be made; the log says why\n")
+
+    def _paths(self) -> list[str]:
+        return ["/healthz", "/readyz", "/metrics", "/status", *self._health.pages]
 
     def _status(self) -> _Page:
         body = json.dumps(self._health.status(), indent=1, default=str).encode()
@@ -106,11 +168,16 @@ class Pages(Resource):
 
     def _index(self) -> _Page:
         title = html.escape(self._health.title)
-        links = "".join(
-            f'<li><a href="{p}">{p}</a></li>' for p in ("/healthz", "/readyz", "/metrics", "/status")
-        )
+        links = "".join(f'<li><a href="{p}">{p}</a></li>' for p in map(html.escape, self._paths()))
         body = f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>{links}</ul>\n"
         return _Page(200, "text/html; charset=utf-8", body.encode())
+
+
+def _made(answer: Answer) -> _Page:
+    kind, body = answer
+    if len(body) > MAX_ANSWER:
+        return _Page(503, _TEXT, b"this page has become larger than %d bytes\n" % MAX_ANSWER)
+    return _Page(200, kind, body)
 
 
 def _verdict(checks: Sequence[Check], word: str) -> _Page:

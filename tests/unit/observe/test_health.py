@@ -1,15 +1,21 @@
 """The health pages, asked byte for byte over an in-memory connection."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from ice.observe.health import IDLE_S, MAX_CONNECTIONS, Health, HealthSite
+from ice.errors import LocalError, RemoteError
+from ice.observe import health as module
+from ice.observe.health import IDLE_S, MAX_ASKED, MAX_CONNECTIONS, Answer, Health, HealthSite
 from ice.observe.metrics import Metrics
 
 
@@ -49,9 +55,76 @@ class Asking(SynchronousTestCase):
             status=lambda: self.status,
             metrics=metrics,
             title="ice <rallypoint>",
+            pages={"/echo": self.echo, "/late": lambda query: self.late},
         )
         self.site = HealthSite(health, self.clock)
         self.connection = Connection(self.site)
+        self.error: Exception | None = None
+        self.late: Deferred[Answer] = Deferred()
+
+    def echo(self, query: Mapping[str, str]) -> Answer:
+        """A page of a daemon's own."""
+        if self.error is not None:
+            raise self.error
+        return "text/x", repr(dict(query)).encode()
+
+    def test_own_pages(self) -> None:
+        """A daemon's own page has its own type, and the first value of each name of the query."""
+        code, headers, body = self.connection.get("/echo?a=1&b=%C3%A9&a=2&c=")
+        self.assertEqual((code, headers["content-type"]), (200, "text/x"))
+        self.assertEqual(body.decode(), "{'a': '1', 'b': 'é', 'c': ''}")
+        self.assertEqual(self.connection.get("/echo", "HEAD")[2], b"")
+        self.assertEqual(self.connection.get("/echo", "POST")[0], 405)
+        self.assertIn(b'href="/echo"', self.connection.get("/")[2])
+        self.assertIn(b"/echo", self.connection.get("/nothing")[2])
+
+    def test_whose_fault_it_is(self) -> None:
+        """The asker's is 400 and ours 503, in words; a fault in the program is 500 and in the log."""
+        for error, code, said in (
+            (RemoteError("no such stream"), 400, b"no such stream\n"),
+            (LocalError("not installed"), 503, b"not installed\n"),
+        ):
+            self.error = error
+            self.assertEqual(self.connection.get("/echo")[::2], (code, said))
+        self.error = KeyError("secret")
+        code, _, body = self.connection.get("/echo")
+        self.assertEqual(code, 500)
+        self.assertNotIn(b"secret", body)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    def test_questions_are_bounded(self) -> None:
+        """Too long a question is 414, one that is no text 400."""
+        self.assertEqual(self.connection.get("/echo?a=" + "x" * MAX_ASKED)[0], 414)
+        self.assertEqual(self.connection.get("/echo?a=%FF")[0], 400)
+
+    def test_answers_are_bounded(self) -> None:
+        """A page that has become too large is refused, not sent."""
+        self.patch(module, "MAX_ANSWER", 10)
+        self.assertEqual(self.connection.get("/echo?a=" + "x" * 20)[0], 503)
+
+    def test_a_page_that_takes_its_time(self) -> None:
+        """It is answered when it is made."""
+        self.connection.protocol.dataReceived(b"GET /late HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertEqual(self.connection.transport.value(), b"")
+        self.late.callback(("image/x", b"picture"))
+        answer = self.connection.transport.value()
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200"), answer)
+        self.assertTrue(answer.endswith(b"\r\n\r\npicture"), answer)
+        self.assertEqual(self.connection.get("/healthz")[0], 200)
+
+    def test_a_late_page_that_fails(self) -> None:
+        """As one that fails at once."""
+        self.connection.protocol.dataReceived(b"GET /late HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.late.errback(LocalError("not installed"))
+        self.assertIn(b"503", self.connection.transport.value().split(b"\r\n")[0])
+        self.assertTrue(self.connection.transport.value().endswith(b"not installed\n"))
+
+    def test_who_does_not_wait(self) -> None:
+        """A page for somebody who is gone is thrown away."""
+        self.connection.protocol.dataReceived(b"GET /late HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.connection.protocol.connectionLost(Failure(ConnectionLost()))
+        self.late.callback(("image/x", b"picture"))
+        self.assertEqual(self.connection.transport.value(), b"")
 
     def test_healthz(self) -> None:
         """200 while alive, 503 with the reason when not."""
