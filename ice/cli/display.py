@@ -161,6 +161,20 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def duration(seconds: Any) -> str | None:
+    """``42 s``, ``12 min``, ``3 h 5 min``, ``4 d 2 h``; none for what is no number."""
+    if not isinstance(seconds, int | float) or seconds < 0:
+        return None
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3_600:
+        return f"{whole // 60} min"
+    if whole < 86_400:
+        return f"{whole // 3_600} h {whole % 3_600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
+
+
 def jsonable(value: Any) -> Any:
     """``value`` with everything that JSON has no word for turned into null; floats cut to microseconds."""
     if isinstance(value, float):

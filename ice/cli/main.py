@@ -30,7 +30,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "talk": ("ice.cli.talk:talk", "Talk on a stream, from a microphone or a file."),
     "listen": ("ice.cli.listen:listen", "Listen to a stream, on a loudspeaker or into a file."),
     "check-radio": ("ice.cli.check_radio:check_radio", "Say something to the parrot and hear it back."),
-    "status": ("ice.cli.status:status", "Ask a running daemon how it is."),
+    "status": ("ice.cli.status:status", "Ask a running daemon how it is, or how its mesh is."),
+    "trace": ("ice.cli.mesh:trace", "Show the way of a stream through the mesh, and each hop's delay."),
     "doctor": (
         "ice.cli.doctor:doctor",
         "Find what is wrong with this machine, and the command that mends it.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -16,6 +17,19 @@ MAX_ANSWER = 16 * 1024 * 1024  # thousands of links, each a few hundred bytes
 
 # A status page is on this machine or nearby; whatever proxy the environment names, it is not meant for it.
 _opener = build_opener(ProxyHandler({}))
+
+
+def site(config: Path | None, url: str | None) -> str:
+    """Where the status pages are: ``url`` where it was given, else what the configuration says; without a slash at the end."""
+    if url:
+        return url.rstrip("/")
+    from ice.config.load import load
+
+    loaded = load(config)
+    listen = loaded.config.rallypoint.http.listen
+    if listen is None:
+        raise LocalError(f"{loaded.path}: rallypoint.http.listen is empty: there is no status page to ask")
+    return f"http://{listen}"
 
 
 def fetch(url: str, *, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:

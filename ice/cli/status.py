@@ -1,4 +1,4 @@
-"""``ice status``: ask a running Rallypoint how it is, over its status page."""
+"""``ice status``: ask a running Rallypoint how it is, over its status page; with ``--mesh``, how its mesh is."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ice.cli.display import duration
+from ice.cli.mesh import show_mesh, whole
 from ice.cli.options import config_option, json_option
-from ice.cli.pages import TIMEOUT_S, fetch_object
-from ice.errors import LocalError
+from ice.cli.pages import TIMEOUT_S, fetch_object, site
 
 MAX_ROWS = 50  # of links and streams on a screen; --json shows all that the daemon tells
 
@@ -26,29 +27,23 @@ MAX_ROWS = 50  # of links and streams on a screen; --json shows all that the dae
 @click.option(
     "--timeout", type=click.FloatRange(0.1), default=TIMEOUT_S, show_default=True, help="Seconds to wait."
 )
+@click.option("--mesh", is_flag=True, help="Show the other Rallypoints instead, and how each is reached.")
 @json_option
-def status(config: Path | None, url: str | None, timeout: float, as_json: bool) -> int:
+def status(config: Path | None, url: str | None, timeout: float, mesh: bool, as_json: bool) -> int:
     """Ask a running Rallypoint how it is.
 
-    Exit status 0 when it runs and welcomes newcomers, else 1.
+    Exit status 0 when it runs and welcomes newcomers, else 1; with --mesh: 0 when all is well and every Rallypoint that is
+    wanted can be reached, by whatever way, else 1.
     """
-    answer = fetch_object(f"{(url or _configured(config)).rstrip('/')}/status", timeout_s=timeout)
-    ready = answer.get("ready") is True
+    page = "mesh" if mesh else "status"
+    answer = fetch_object(f"{site(config, url)}/{page}", timeout_s=timeout)
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+    elif mesh:
+        show_mesh(answer, Console())
     else:
         show(answer, Console())
-    return 0 if ready else 1
-
-
-def _configured(config: Path | None) -> str:
-    from ice.config.load import load
-
-    loaded = load(config)
-    listen = loaded.config.rallypoint.http.listen
-    if listen is None:
-        raise LocalError(f"{loaded.path}: rallypoint.http.listen is empty: there is no status page to ask")
-    return f"http://{listen}"
+    return 0 if (whole(answer) if mesh else answer.get("ready") is True) else 1
 
 
 def show(answer: Mapping[str, Any], console: Console) -> None:
@@ -165,17 +160,3 @@ def _print(table: Table, total: Any, known: int, console: Console) -> None:
 
 def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else "?"
-
-
-def duration(seconds: Any) -> str | None:
-    """``42 s``, ``12 min``, ``3 h 5 min``, ``4 d 2 h``; none for what is no number."""
-    if not isinstance(seconds, int | float) or seconds < 0:
-        return None
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3_600:
-        return f"{whole // 60} min"
-    if whole < 86_400:
-        return f"{whole // 3_600} h {whole % 3_600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
