@@ -234,7 +234,9 @@ class Homes(Generic[L]):
 
     def _is_same(self, line: L, *, instead_of: L | None) -> bool:
         return any(
-            home.far_id == line.far_id for home in self.standing if home is not instead_of and home is not line
+            home.far_id == line.far_id
+            for home in self.standing
+            if home is not instead_of and home is not line
         )
 
     def _settle(self, line: L, now: float, wall_s: float) -> None:

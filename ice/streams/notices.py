@@ -14,7 +14,9 @@ from ice.net.addresses import Address
 from ice.streams.counts import counted
 from ice.streams.words import plain
 
-MAX_LOGGED = 1_024  # pairs of address and cause: a long list of other ways, and everything that can go wrong with each
+MAX_LOGGED = (
+    1_024  # pairs of address and cause: a long list of other ways, and everything that can go wrong with each
+)
 
 
 @attrs.frozen
@@ -104,7 +106,10 @@ class Notices:
     def complaint(self, address: Address, code: str, message: str) -> None:
         """An ERROR that answers no JOIN."""
         self._log.warn(
-            "{address} complains ({code}): {why}", address=str(address), code=counted(code), why=plain(message)
+            "{address} complains ({code}): {why}",
+            address=str(address),
+            code=counted(code),
+            why=plain(message),
         )
 
     def stood_still(self) -> None:

@@ -45,7 +45,7 @@ from ice.link.wake import Wake
 from ice.net.addresses import Address
 from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link
-from ice.streams.connection import Connection, Phase
+from ice.streams.connection import Connection
 from ice.streams.counts import Counts, counted
 from ice.streams.dialling import Dialler
 from ice.streams.homes import Dial, Homes, Outcome, Place
@@ -372,7 +372,10 @@ class RallypointNetwork:
         if outcome.promoted is not None:
             self._in_use(outcome.promoted)
         self._leave(outcome)
-        if place is Place.HOME or not self._homes.standing:
+        hopeful = (
+            self._homes.attempts and ended.code != "timeout"
+        )  # another attempt may bring better news at once
+        if place is Place.HOME or not (self._homes.standing or hopeful):
             self._paths(ended.reason)
         self._soon()
 
@@ -530,9 +533,7 @@ class RallypointNetwork:
             )
             return
         if refusal.news:
-            self._notices.refused(
-                connection.address, refusal.stream.stream_id, refusal.code, refusal.why
-            )
+            self._notices.refused(connection.address, refusal.stream.stream_id, refusal.code, refusal.why)
         if place is Place.HOME:
             self._path(refusal.stream, f"{connection.address} refuses: {refusal.why}")
 

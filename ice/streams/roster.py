@@ -13,6 +13,7 @@ stood for a while and was lost begins a new round at once, with up to eight lear
 failed there is a pause: short at first, growing, and drawn at random from its upper half, so that a thousand clients of a Rallypoint that comes
 back do not knock together.  For the first 30 s of trouble a pause never exceeds 0.7 s: who restarts a Rallypoint has its
 clients back within a second of its port opening.  After that pauses grow to ``back_off_max_s``; to ``probe_s`` at most while another home stands.
+Where another home stands, the round begins within half a second, at random: those who have none shall not stand in line behind those who have one.
 
 **Learned addresses** come from WELCOME and BYE (:mod:`ice.streams.ways`) and rank behind the configured ones.  They are tried in the pauses between rounds, so
 that however many there are, and whatever becomes of them, no configured one waits for them: each once, and again after five seconds, then ever more
@@ -149,6 +150,7 @@ class Roster:
         self._wait_s = back_off_min_s
         self._trouble_since = _NEVER
         self._in_trouble = False
+        self._hold_until = _NEVER  # while another home stands
         self._probe_at = float("inf")
         self._probing: Address | None = None
         self._queue: deque[Address] = deque()  # the rest of this round
@@ -183,6 +185,8 @@ class Roster:
 
     def next(self, now: float, busy: Collection[Address] = ()) -> Try | Wait:
         """What to do now that a link is missing; ``busy``: addresses that are being dialled."""
+        if self._homes and now < self._hold_until:
+            return Wait(self._hold_until, self.why)
         if self._round_at is not None and now >= self._round_at:
             self._begin_round(now)
         if self._round_at is None:
@@ -200,6 +204,8 @@ class Roster:
         """The link to ``address`` stands and is in use; ``wall_s``: seconds since 1970."""
         self._last = address
         self._homes[address] = now
+        if address in self._queue:
+            self._queue.remove(address)
         self._probe_at = now + self._probe_s * self._random.uniform(1.0, 1.5)
         if address == self._probing:
             self._probing = None
@@ -339,6 +345,7 @@ class Roster:
     def _lost(self, address: Address, standing: _Standing, now: float) -> None:
         since = self._homes.pop(address)
         self._round_at = None
+        self._hold_until = now + self._random.uniform(0.0, SPREAD_S)
         for each in self._standings.values():
             each.same_until = _NEVER  # what led to the same Rallypoint may be the way to another now
         if now - since < SETTLED_S:

@@ -200,7 +200,9 @@ def encode_ways(networks: Mapping[str, Iterable[Way]]) -> bytes:
         ]
         for network, ways in latest
     }
-    return msgspec.json.format(msgspec.json.encode({"version": VERSION, "networks": entries}), indent=1) + b"\n"
+    return (
+        msgspec.json.format(msgspec.json.encode({"version": VERSION, "networks": entries}), indent=1) + b"\n"
+    )
 
 
 # -- the file --------------------------------------------------------------------------------------------------------------
@@ -235,7 +237,9 @@ class WaysFile:
         self._waiting_since = None
         networks = self._networks()
         theirs = networks.pop(self._network, [])
-        networks[self._network] = list(merged(ways, theirs, wall_s))  # last: the first in the file is forgotten first
+        networks[self._network] = list(
+            merged(ways, theirs, wall_s)
+        )  # last: the first in the file is forgotten first
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _replace(self.path, encode_ways(networks))

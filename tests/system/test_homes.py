@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -50,7 +51,9 @@ class Pair:
 
     def run(self, name: str) -> Program:
         """Start one, and wait until its port is open."""
-        config, port = (self.site.config, self.site.port) if name == "a" else (self.site.folder / "b.toml", self.port_b)
+        config, port = (
+            (self.site.config, self.site.port) if name == "a" else (self.site.folder / "b.toml", self.port_b)
+        )
         program = self.start("twistd", "-n", "--pidfile=", "ice-rallypoint", "--config", config)
         wait_until(lambda: _open(port), f"{name} is open", program)
         return program
@@ -59,7 +62,9 @@ class Pair:
         """What the clients have in their configuration."""
         listed = ", ".join(f'"{each}"' for each in rallypoints)
         for member in self.site.clients:
-            text = member.config.read_text().replace(f'rallypoints = ["{self.a}"]', f"rallypoints = [{listed}]\n{more}")
+            text = member.config.read_text().replace(
+                f'rallypoints = ["{self.a}"]', f"rallypoints = [{listed}]\n{more}"
+            )
             member.config.write_text(text)
 
     def listen(self, name: str, *more: object) -> Program:
@@ -146,7 +151,7 @@ def silence(heard: list[Traced], around_ns: int) -> float:
     at = [each.at_ns for each in heard]
     gaps = [
         (later - earlier) / 1e9
-        for earlier, later in zip(at, at[1:], strict=False)
+        for earlier, later in pairwise(at)
         if around_ns - 1e8 < earlier < around_ns + 5e9
     ]
     return max(gaps)
@@ -205,7 +210,9 @@ def test_two_homes(pair: Pair, number: int) -> None:
     listener, talker = pair.listen("bob"), pair.talk("anna")
     for program in (listener, talker):
         wait_until(
-            lambda program=program: any(len(e["homes"]) == 2 for e in events(program, "homes")), "both links", program
+            lambda program=program: any(len(e["homes"]) == 2 for e in events(program, "homes")),
+            "both links",
+            program,
         )
     wait_until(lambda: bool(events(listener, "began")), "anna is heard", listener, talker)
     time.sleep(2.0)

@@ -17,7 +17,7 @@ from ice.streams.homes import LATE_ANSWERED_S, LATE_S, Dial, Homes, Place
 from ice.streams.interface import Datagram
 from ice.streams.memory import Collector
 from ice.streams.rallypoint import RallypointNetwork, TalkOn
-from ice.streams.roster import Roster, Strategy
+from ice.streams.roster import SPREAD_S, Roster, Strategy
 from ice.testing.network import MemoryRallypoint, run, until
 from tests.unit.streams.case import HALL, SECOND, A, B, Case
 
@@ -174,7 +174,7 @@ class TwoHomesTests(SynchronousTestCase):
         self.assertEqual(engine.open(lines[0], "x"), Place.CANDIDATE)
 
     def test_the_other_stays(self) -> None:
-        """When one home is lost the other stays, and a third address is dialled in the same instant."""
+        """When one home is lost the other stays, and a third address is dialled soon: those who have no home at all go first."""
         engine = Engine(wanted=2)
         one, two = engine.dial()
         engine.open(one)
@@ -182,7 +182,21 @@ class TwoHomesTests(SynchronousTestCase):
         engine.now = 100.0
         engine.end(one)
         self.assertEqual(engine.homes.standing, [two])
+        self.assertEqual(engine.dial(), [])
+        self.assertTrue(0.0 <= engine.until - engine.now <= SPREAD_S)
+        engine.now = engine.until
         self.assertEqual(engine.addresses(engine.dial()), [THREE])
+
+    def test_who_loses_both_waits_for_nothing(self) -> None:
+        """When the second is lost while the first is not replaced yet, the next address is dialled in the same instant."""
+        engine = Engine(wanted=2)
+        one, two = engine.dial()
+        engine.open(one)
+        engine.open(two)
+        engine.now = 100.0
+        engine.end(one)
+        engine.end(two)
+        self.assertIn(THREE, engine.addresses(engine.dial()))
 
     def test_a_promoted_candidate_may_be_the_same(self) -> None:
         """A candidate that leads to the Rallypoint of the remaining home does not become the second."""
@@ -210,9 +224,16 @@ class TwoHomesTests(SynchronousTestCase):
     @given(
         st.sampled_from([1, 2]),
         st.sampled_from(list(Strategy)),
-        st.lists(st.tuples(st.sampled_from(["open", "end", "move", "wait"]), st.integers(0, 20), st.integers(0, 2)), max_size=80),
+        st.lists(
+            st.tuples(
+                st.sampled_from(["open", "end", "move", "wait"]), st.integers(0, 20), st.integers(0, 2)
+            ),
+            max_size=80,
+        ),
     )
-    def test_whatever_happens(self, wanted: int, strategy: Strategy, story: list[tuple[str, int, int]]) -> None:
+    def test_whatever_happens(
+        self, wanted: int, strategy: Strategy, story: list[tuple[str, int, int]]
+    ) -> None:
         """Never more homes than wanted, never two at one Rallypoint, never two attempts at one address, and never at rest without all."""
         engine = Engine(wanted=wanted, strategy=strategy)
         homes = engine.homes
@@ -295,7 +316,9 @@ class DualTests(Case):
                         victim.frozen = True
                     else:
                         victim.crash()
-                        self.dialler.there = {at: far for at, far in self.dialler.there.items() if far is not victim}
+                        self.dialler.there = {
+                            at: far for at, far in self.dialler.there.items() if far is not victim
+                        }
                 unsent += not self.stream.send(b"x")
                 said += 1
                 for rallypoint in (self.a, self.b):
@@ -306,7 +329,9 @@ class DualTests(Case):
             self.assertEqual((unsent, self.sequences(survivor)), (0, list(range(said))))
             self.assertEqual(heard.sequences, list(range(300)))
             self.assertEqual([up for up, _ in heard.paths], [True])
-            self.assertEqual([notice.homes for notice in self.notices if notice.kind == "lost"][-1:], [network._where()])
+            self.assertEqual(
+                [notice.homes for notice in self.notices if notice.kind == "lost"][-1:], [network._where()]
+            )
             self.networks.remove(network)
             network.stop()
             run(self.clock, 2.0)
@@ -314,13 +339,13 @@ class DualTests(Case):
             self.dialler.there |= {A: self.a, B: self.b}
 
     def test_the_lost_one_is_replaced(self) -> None:
-        """A lost home is replaced by another address in the same instant, joined without anybody noticing."""
+        """A lost home is replaced by another address within half a second, joined without anybody noticing."""
         self.dialler.there[C] = self.c
         network, heard = self.dual(A, B, C)
         run(self.clock, 10.0)
         self.b.crash()
         until(self.clock, lambda: len(network.homes) == 1, step_s=0.001)
-        self.assertLess(until(self.clock, lambda: len(network.homes) == 2, step_s=0.001), 0.02)
+        self.assertLess(until(self.clock, lambda: len(network.homes) == 2, step_s=0.001), 0.52)
         run(self.clock, 0.1)
         self.assertEqual([join.stream for join in self.c.joins], [HALL])
         self.assertEqual([up for up, _ in heard.paths], [True])
@@ -429,7 +454,9 @@ class DualTests(Case):
         network, _ = self.dual()
         network.stop()
         run(self.clock, 1.0)
-        self.assertEqual([[ended.code for ended in each.ended] for each in (self.a, self.b)], [["leaving"]] * 2)
+        self.assertEqual(
+            [[ended.code for ended in each.ended] for each in (self.a, self.b)], [["leaving"]] * 2
+        )
         self.assertEqual((network.homes, network.up), ((), False))
         network.start()
         until(self.clock, lambda: len(network.homes) == 2)

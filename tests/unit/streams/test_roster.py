@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from random import Random
 
 from hypothesis import given, settings
@@ -358,7 +359,10 @@ class LearnedTests(SynchronousTestCase):
         one.opened(A, 0.0)
         one.learn(["x.test", "y.test"], A)
         fail(one, A, 60.0, "lost")
-        self.assertEqual([str(each) for each in tries(one, 60.0)][:4], ["b.test:7443", "x.test:7443", "y.test:7443", "a.test:7443"])
+        self.assertEqual(
+            [str(each) for each in tries(one, 60.0)][:4],
+            ["b.test:7443", "x.test:7443", "y.test:7443", "a.test:7443"],
+        )
 
     def test_known_from_before(self) -> None:
         """With all configured addresses dead, those that are remembered are tried at once; what worked last before all."""
@@ -403,7 +407,7 @@ class LearnedTests(SynchronousTestCase):
                 if len(busy) >= most:
                     most = len(busy)
             now += 0.05
-        gaps = [later - earlier for earlier, later in zip(tried, tried[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(tried)]
         self.assertLess(max(gaps), FIRST_TROUBLE_WAIT_S + 0.1)
         self.assertLessEqual(most, FIRST_LEARNED + MAX_LEARNED_AT_ONCE)
 

@@ -45,7 +45,9 @@ addresses = st.builds(
     st.integers(1, 65535),
 )
 stamps = st.integers(0, 10**11).map(float)
-ways_of = st.lists(st.builds(Way, addresses, stamps, stamps), max_size=MAX_WAYS, unique_by=lambda way: way.address)
+ways_of = st.lists(
+    st.builds(Way, addresses, stamps, stamps), max_size=MAX_WAYS, unique_by=lambda way: way.address
+)
 
 
 class BookTests(SynchronousTestCase):
@@ -63,7 +65,7 @@ class BookTests(SynchronousTestCase):
         """A long list of inventions pushes out what was never more than named, and nothing that has worked."""
         ways = Ways()
         ways.named([X, Y], 0.0)
-        ways.worked(X, 0.0)
+        ways.worked(X, 1.0)
         ways.named([Address(f"invented{n}.test", 7443) for n in range(200)], 10.0)
         self.assertEqual(len(ways), MAX_WAYS)
         self.assertEqual(ways.addresses[0], X)
@@ -101,7 +103,12 @@ class BookTests(SynchronousTestCase):
         now = 100 * DAY
         both = merged(
             [Way(X, now, 5.0)],
-            [Way(X, now - DAY, now - DAY), Way(Y, now - DAY), Way(Z, now - 8 * DAY), Way(Address("f", 1), 1e11)],
+            [
+                Way(X, now - DAY, now - DAY),
+                Way(Y, now - DAY),
+                Way(Z, now - 8 * DAY),
+                Way(Address("f", 1), 1e11),
+            ],
             now,
         )
         self.assertEqual(
@@ -118,7 +125,11 @@ class BytesTests(SynchronousTestCase):
         self.assertEqual(decode_ways(encode_ways(networks)), (networks, 0))
 
     @settings(max_examples=200, deadline=None)
-    @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace"))))
+    @given(
+        st.one_of(
+            st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace"))
+        )
+    )
     def test_noise(self, data: bytes) -> None:
         """Whatever bytes there are: ways, or an error in words."""
         try:
@@ -133,7 +144,9 @@ class BytesTests(SynchronousTestCase):
             lambda inner: st.one_of(
                 st.lists(inner, max_size=4),
                 st.dictionaries(
-                    st.sampled_from(["version", "networks", "address", "named", "worked", "n"]), inner, max_size=4
+                    st.sampled_from(["version", "networks", "address", "named", "worked", "n"]),
+                    inner,
+                    max_size=4,
                 ),
             ),
             max_leaves=20,
@@ -156,7 +169,8 @@ class BytesTests(SynchronousTestCase):
     def test_hostile(self) -> None:
         """Addresses that are none are left out and counted; too many of anything are cut; depth and size are bounded."""
         entries = [
-            {"address": text, "named": 1} for text in ("", "x.test", "x.test:0", "a b:1", "x.test:7443\n", "ok.test:1")
+            {"address": text, "named": 1}
+            for text in ("", "x.test", "x.test:0", "a b:1", "x.test:7443\n", "ok.test:1")
         ]
         networks, bad = decode_ways(json.dumps({"version": 1, "networks": {"n": entries}}).encode())
         self.assertEqual((len(networks["n"]), bad), (1, 5))
@@ -244,7 +258,9 @@ class FileTests(SynchronousTestCase):
         self.path.symlink_to(target)
         self.assertEqual(self.file().load(), [])
         self.file().save(Ways([Way(Y, 5.0)]), 5.0)
-        self.assertEqual(decode_ways(target.read_bytes())[0], {"n": [Way(X, 5.0)]}, "what it led to is untouched")
+        self.assertEqual(
+            decode_ways(target.read_bytes())[0], {"n": [Way(X, 5.0)]}, "what it led to is untouched"
+        )
         self.assertEqual(len(self.warned), 3)
 
     def test_no_place_for_it(self) -> None:
@@ -275,7 +291,9 @@ class NetworkTests(SynchronousTestCase):
         a.alternatives = (B,)
 
         def network(seed: int) -> RallypointNetwork:
-            return network_on(dialler, A, seed=seed, ways_file=WaysFile(path, "n"), wall=lambda: 1e9 + clock.seconds())
+            return network_on(
+                dialler, A, seed=seed, ways_file=WaysFile(path, "n"), wall=lambda: 1e9 + clock.seconds()
+            )
 
         first = network(1)
         first.start()
