@@ -77,6 +77,16 @@ class RaceTests(SynchronousTestCase):
         self.assertIsInstance(self.successResultOf(dialled), Protocol)
         self.assertTrue(self.reactor.connectors[0].stoppedConnecting)
 
+    def test_addresses_are_not_looked_up(self) -> None:
+        """An IP address is dialled at once, whatever becomes of the name server."""
+        for host in ("192.0.2.7", "2001:db8::7"):
+            reactor = MemoryReactorClock()
+            reactor.nameResolver = None
+            dialled = TcpEndpoint(reactor, Address(host, 7443)).connect(Factory.forProtocol(Protocol))
+            self.assertEqual([client[:2] for client in reactor.tcpClients], [(host, 7443)])
+            dialled.cancel()
+            self.failureResultOf(dialled, CancelledError)
+
     def test_unknown_name(self) -> None:
         """A name that stands for nothing is told as such."""
         self.failureResultOf(self.dial(), error.DNSLookupError)
