@@ -45,10 +45,13 @@ def show_mesh(answer: Mapping[str, Any], console: Console) -> None:
     head = Text(_plain(f"mesh of {name}: {message or answer.get('state') or '?'}"))
     head.stylize("bold green" if whole(answer) else "bold yellow")
     _line(console, head)
+    allies = _listed(answer, "federated")
+    if allies:
+        rows = [_ally_row(each) for each in allies]
+        table(console, f"Rallypoints of other organisations: {len(allies)}", _ALLIES, rows)
     if answer.get("meshed") is False:
-        _line(
-            console, Text("  no other Rallypoint is configured: [[groups]] or rallypoint.mesh.peering_file")
-        )
+        words = "  no other Rallypoint of ours is configured: [[groups]] or rallypoint.mesh.peering_file"
+        _line(console, Text(words))
         return
     twins = answer.get("twins")
     for id in twins if isinstance(twins, list) else ():
@@ -87,21 +90,31 @@ _PEERS = (
     "-since",
     "why not",
 )
+_ALLIES = (
+    "federation",
+    "who",
+    "id",
+    "state",
+    "where",
+    "coming in",
+    "going out",
+    "-rtt",
+    "-in",
+    "-out",
+    "-dropped",
+    "-since",
+    "why not",
+)
 _DETOURS = ("who", "id", "reached by way of", "-links", "-cost")
 _REACH = ("who", "id", "by way of", "-links", "-cost")
 
 
 def _peer_row(peer: Mapping[str, Any]) -> Row:
     linked = peer.get("state") == "linked"
-    direction = {"in": "called us", "out": "we called"}.get(str(peer.get("direction")), "?")
-    failures = peer.get("failures")
-    why = str(peer.get("why") or "")
-    if isinstance(failures, int) and failures:
-        why = f"{why} ({plural(failures, 'failure')})" if why else plural(failures, "failure")
     return (
         str(peer.get("name") or ""),
         str(peer.get("peer_id", "?")),
-        f"linked, {direction}" if linked else str(peer.get("state", "?")),
+        _state(peer),
         str(peer.get("role", "?")),
         str(peer.get("address") or ""),
         _number(peer.get("cost")),
@@ -110,8 +123,46 @@ def _peer_row(peer: Mapping[str, Any]) -> Row:
         _number(peer.get("sent")) if linked else "",
         _number(peer.get("queue")) if linked else "",
         (duration(peer.get("since_s")) or "") if linked else "",
-        why,
+        _why(peer),
     )
+
+
+def _ally_row(ally: Mapping[str, Any]) -> Row:
+    linked = ally.get("state") == "linked"
+    refused = ally.get("refused")
+    return (
+        str(ally.get("federation") or ""),
+        str(ally.get("name") or ""),
+        str(ally.get("peer_id", "?")),
+        _state(ally),
+        str(ally.get("address") or ""),
+        _joined(ally.get("incoming")),
+        _joined(ally.get("outgoing")),
+        _ms(ally.get("rtt_ms")),
+        _number(ally.get("received")) if linked else "",
+        _number(ally.get("sent")) if linked else "",
+        _number(ally.get("dropped")) if linked else "",
+        (duration(ally.get("since_s")) or "") if linked else "",
+        _joined(refused, "; ") if refused else _why(ally),
+    )
+
+
+def _state(peer: Mapping[str, Any]) -> str:
+    if peer.get("state") != "linked":
+        return str(peer.get("state", "?"))
+    direction = {"in": "called us", "out": "we called"}.get(str(peer.get("direction")), "?")
+    return f"linked, {direction}"
+
+
+def _why(peer: Mapping[str, Any]) -> str:
+    failures, why = peer.get("failures"), str(peer.get("why") or "")
+    if not isinstance(failures, int) or not failures:
+        return why
+    return f"{why} ({plural(failures, 'failure')})" if why else plural(failures, "failure")
+
+
+def _joined(words: Any, between: str = ", ") -> str:
+    return between.join(map(str, words)) if isinstance(words, list) else ""
 
 
 def _detour_row(detour: Mapping[str, Any]) -> Row:

@@ -3,10 +3,10 @@
 **One status document for three readers.**  The fields of the mesh status that satellite servers publish (``version``, ``state``, ``active``, ``updatedMs``,
 ``mesh``) and those of a Rallypoint's status report (``ts``, ``uptime``, ``systemCpuLoad``, ``links``, ``routing``, ``rx``, ``tx``, ``throughput``) have no name in
 common but ``version``, so one object carries both, in the documented spelling.  What we tell beyond them is in snake_case: ``peers``, ``reach``, ``detours``,
-``twins``, ``origins``, ``floods``, ``relays``.
+``twins``, ``origins``, ``floods``, ``relays``, ``federated``.
 
-A *peer id* is the first 18 characters of a Rallypoint's UUID.  A :class:`Peer` is whatever the links to other Rallypoints are kept in; nothing here
-asks for time or changes anything.
+A *peer id* is the first 18 characters of a Rallypoint's UUID.  A :class:`Peer`, or an :class:`Ally`, is whatever the links to other Rallypoints are kept
+in; nothing here asks for time or changes anything.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,8 +37,8 @@ class AskedWrongly(RemoteError):
     """What was asked for is not there; the message says what is."""
 
 
-class Peer(Protocol):
-    """One Rallypoint that is expected or linked, as it stands now."""
+class Linked(Protocol):
+    """Another Rallypoint that is expected or linked, as it stands now."""
 
     @property
     def id(self) -> UUID:
@@ -59,14 +59,6 @@ class Peer(Protocol):
     @property
     def inbound(self) -> bool:
         """It dialled us."""
-
-    @property
-    def leaf(self) -> bool:
-        """It carries nobody else's traffic."""
-
-    @property
-    def cost(self) -> int:
-        """Of the link, by our configuration."""
 
     @property
     def failures(self) -> int:
@@ -103,6 +95,42 @@ class Peer(Protocol):
     @property
     def why(self) -> str:
         """Why it is not linked, in a sentence."""
+
+
+class Peer(Linked, Protocol):
+    """A Rallypoint of the mesh."""
+
+    @property
+    def leaf(self) -> bool:
+        """It carries nobody else's traffic."""
+
+    @property
+    def cost(self) -> int:
+        """Of the link, by our configuration."""
+
+
+class Ally(Linked, Protocol):
+    """A Rallypoint of another organisation, linked outside the mesh."""
+
+    @property
+    def federation(self) -> str:
+        """What the configuration calls the agreement with it."""
+
+    @property
+    def incoming(self) -> Sequence[str]:
+        """Streams that come in now."""
+
+    @property
+    def outgoing(self) -> Sequence[str]:
+        """Streams that go out now."""
+
+    @property
+    def refused(self) -> Sequence[str]:
+        """What they do not grant, a sentence for each stream."""
+
+    @property
+    def dropped(self) -> int:
+        """Frames of theirs that were dropped through a fault of their own."""
 
 
 @attrs.frozen
@@ -167,10 +195,15 @@ class Throughput:
 
 
 def status_document(
-    here: Here, peers: Sequence[Peer], mesh: Mesh[Any] | None, throughput: Throughput | None = None
+    here: Here,
+    peers: Sequence[Peer],
+    mesh: Mesh[Any] | None,
+    throughput: Throughput | None = None,
+    allies: Sequence[Ally] = (),
 ) -> dict[str, Any]:
-    """The mesh status.  ``mesh``: None where no other Rallypoint is configured."""
-    linked = [peer for peer in peers if peer.state == "linked"]
+    """The mesh status.  ``mesh``: None where no other Rallypoint of ours is configured; ``allies`` count as peers where documented names do."""
+    everybody: list[Linked] = [*peers, *allies]
+    linked = [peer for peer in everybody if peer.state == "linked"]
     inbound = [peer for peer in linked if peer.inbound]
     outbound = [peer for peer in linked if not peer.inbound]
     message = (
@@ -195,7 +228,7 @@ def status_document(
         "systemCpuLoad": round(here.cpu_percent, 1),
         "links": {
             "clients": {"count": here.clients},
-            "peers": {"count": len(linked), "list": [_listed(peer) for peer in peers]},
+            "peers": {"count": len(linked), "list": [_listed(peer) for peer in everybody]},
         },
         "routing": {"streams": here.streams, "paths": here.joins + _paths_abroad(mesh)},
         "rx": {"packets": here.received + relays_in},
@@ -208,6 +241,7 @@ def status_document(
         "name": here.name,
         "meshed": mesh is not None,
         "peers": [_peer(peer) for peer in peers],
+        "federated": [_ally(ally) for ally in allies],
         **({} if mesh is None else _mesh(mesh, names(here, peers), [peer.id for peer in peers])),
     }
 
@@ -235,18 +269,19 @@ def _ill(here: Here, peers: Sequence[Peer], mesh: Mesh[Any] | None) -> bool:
     return here.id in mesh.twins or (bool(peers) and not mesh.reach())
 
 
-def _listed(peer: Peer) -> dict[str, Any]:
+def _listed(peer: Linked) -> dict[str, Any]:
     linked = 3 if peer.inbound else 2
+    leaf = getattr(peer, "leaf", False)  # an ally is no part of the mesh, and so no leaf of it
     return {
         "id": str(peer.id),
         "address": peer.address,
-        "type": _LEAF if peer.leaf else _CORE,
+        "type": _LEAF if leaf else _CORE,
         "state": linked if peer.state == "linked" else _STATES.get(peer.state, 0),
         "failedConnections": peer.failures,
     }
 
 
-def _peer(peer: Peer) -> dict[str, Any]:
+def _link(peer: Linked) -> dict[str, Any]:
     return {
         "id": str(peer.id),
         "peer_id": peer_id(peer.id),
@@ -254,8 +289,6 @@ def _peer(peer: Peer) -> dict[str, Any]:
         "address": peer.address,
         "state": peer.state,
         "direction": "in" if peer.inbound else "out",
-        "role": "leaf" if peer.leaf else "core",
-        "cost": peer.cost,
         "failures": peer.failures,
         "since_s": round(peer.since_s, 1),
         "rtt_ms": _ms(peer.round_trip_s),
@@ -265,6 +298,20 @@ def _peer(peer: Peer) -> dict[str, Any]:
         "sent_bytes": peer.sent_bytes,
         "queue": peer.queue,
         "why": peer.why,
+    }
+
+
+def _peer(peer: Peer) -> dict[str, Any]:
+    return _link(peer) | {"role": "leaf" if peer.leaf else "core", "cost": peer.cost}
+
+
+def _ally(ally: Ally) -> dict[str, Any]:
+    return _link(ally) | {
+        "federation": ally.federation,
+        "incoming": list(ally.incoming),
+        "outgoing": list(ally.outgoing),
+        "refused": list(ally.refused),
+        "dropped": ally.dropped,
     }
 
 

@@ -139,8 +139,10 @@ class Reports(Service):
 
     def _status(self) -> bytes:
         here, peers, mesh = self._seen()
-        self._throughput.look(bytes_of(here, peers), self._reactor.seconds())
-        return _json(status_document(here, peers, mesh, self._throughput))
+        now = self._reactor.seconds()
+        allies = self._rallypoint.house.federation.rows(now)
+        self._throughput.look(bytes_of(here, peers), now)
+        return _json(status_document(here, peers, mesh, self._throughput, allies))
 
     def _routes(self) -> bytes:
         house = self._rallypoint.house

@@ -16,7 +16,7 @@ from ice.cli.status import status
 from ice.errors import RemoteError
 from ice.rallypoint.mesh_view import status_document, trace_document
 from tests.unit.rallypoint.mesh_network import id_of
-from tests.unit.rallypoint.peers import HERE, linked, square, waiting
+from tests.unit.rallypoint.peers import HERE, ally, linked, square, waiting
 
 
 def answer(**changes: Any) -> dict[str, Any]:
@@ -54,6 +54,21 @@ class MeshTests(SynchronousTestCase):
                 "packets:",
             ):
                 self.assertIn(words, said)
+
+    def test_other_organisations(self) -> None:
+        """With what comes in and goes out, and what they do not grant; also where there is no mesh of our own."""
+        allies = [ally(7), ally(8, refused=("'secret': not in their list",), failures=2)]
+        said = shown(json.loads(json.dumps(status_document(HERE, [], None, None, allies))))
+        for words in (
+            "other organisations: 2",
+            "county",
+            "far7",
+            "dispatch",
+            "fireground",
+            "'secret': not in their list",
+        ):
+            self.assertIn(words, said)
+        self.assertIn("no other Rallypoint of ours", said)
 
     def test_names_are_text(self) -> None:
         """Never markup, and nothing that a terminal obeys."""

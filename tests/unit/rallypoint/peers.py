@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 
 from ice.rallypoint.backbone import PeerRow
+from ice.rallypoint.federation import AllyRow
 from ice.rallypoint.mesh_view import Here
 from tests.unit.rallypoint.mesh_network import Network, id_of
 
@@ -66,6 +67,32 @@ def linked(index: int, **changes: Any) -> PeerRow:
         "why": "",
     }
     return waiting(index, **(values | changes))
+
+
+def ally(index: int, **changes: Any) -> AllyRow:
+    """One of another organisation, that dialled us."""
+    values = {
+        "federation": "county",
+        "id": id_of(index),
+        "name": f"far{index}",
+        "address": f"198.51.100.{index}:7443",
+        "state": "linked",
+        "inbound": True,
+        "failures": 0,
+        "since_s": 5.0,
+        "round_trip_s": 0.03,
+        "incoming": ("dispatch",),
+        "outgoing": ("fireground",),
+        "refused": (),
+        "received": 3,
+        "sent": 4,
+        "received_bytes": 300,
+        "sent_bytes": 400,
+        "dropped": 0,
+        "queue": 0,
+        "why": "",
+    }
+    return AllyRow(**(values | changes))
 
 
 def square() -> Network:

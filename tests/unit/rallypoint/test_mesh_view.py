@@ -19,7 +19,7 @@ from ice.rallypoint.mesh_view import (
     trace_document,
 )
 from tests.unit.rallypoint.mesh_network import Network, id_of
-from tests.unit.rallypoint.peers import HERE, linked, square, waiting
+from tests.unit.rallypoint.peers import HERE, ally, linked, square, waiting
 
 ALPHA = stream_key("alpha")
 
@@ -143,6 +143,23 @@ class StatusTests(SynchronousTestCase):
             (missing["reached"], missing["via"], missing["links"], missing["cost"]),
             (True, peer_id(id_of(1)), 2, 20),
         )
+
+    def test_allies(self) -> None:
+        """Rallypoints of other organisations are peers by the documented names, and listed with what they share by ours."""
+        document = status_document(HERE, self.peers, self.mesh, None, [ally(7), ally(8, state="waiting")])
+        told = json.loads(json.dumps(document))
+        self.assertEqual(told["mesh"]["message"], "ACTIVE: 2 inbound peers, 1 outbound peers")
+        self.assertIn(
+            {"peerId": peer_id(id_of(7)), "address": "198.51.100.7:7443"}, told["mesh"]["inboundPeers"]
+        )
+        self.assertEqual([each["state"] for each in told["links"]["peers"]["list"]], [3, 2, 0, 3, 0])
+        self.assertEqual([each["type"] for each in told["links"]["peers"]["list"]], [1, 2, 1, 1, 1])
+        first = told["federated"][0]
+        self.assertEqual(
+            (first["federation"], first["incoming"], first["outgoing"]),
+            ("county", ["dispatch"], ["fireground"]),
+        )
+        self.assertEqual(len(told["peers"]), 3)
 
     def test_out_of_service(self) -> None:
         """While it stops it is not active, and says so."""

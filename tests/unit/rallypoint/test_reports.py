@@ -20,6 +20,7 @@ from ice.rallypoint.reports import DRAWN_EVERY_S, Reports, here_of, write
 from tests.unit.observe.test_health import Connection
 from tests.unit.rallypoint.mesh_network import id_of
 from tests.unit.rallypoint.peers import linked, square, waiting
+from tests.unit.rallypoint.sea import Sea
 from tests.unit.rallypoint.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -416,3 +417,65 @@ class HereTests(Case):
         self.rallypoint.house.admission.draining = True
         self.assertTrue(here_of(self.rallypoint, 7.0).draining)
         self.rallypoint.house.admission.draining = False
+
+
+class SeaTests(SynchronousTestCase):
+    """Whole Rallypoints, linked: what one tells of all."""
+
+    def setUp(self) -> None:
+        self.sea = Sea("a", "b", "c", "leaf", delay_s=0.005)
+        self.addCleanup(self.sea.stop)
+        self.sea.mesh()
+        self.people = [self.sea[name].person("town") for name in ("b", "leaf")]
+        self.sea.run(12.0, *self.people)
+        reports = Reports(self.sea.clock, ReportSettings(), self.sea["a"].rallypoint)
+        health = Health(metrics=Metrics(process=False), pages=reports.pages)
+        self.connection = Connection(HealthSite(health, self.sea.clock))
+
+    def page(self, path: str) -> dict[str, Any]:
+        """What it answers."""
+        code, _, body = self.connection.get(path)
+        self.assertEqual(code, 200, body)
+        told = json.loads(body)
+        assert isinstance(told, dict)
+        return told
+
+    def test_all_is_well(self) -> None:
+        """Three peers, all reached directly, with names and round trips."""
+        told = self.page("/mesh")
+        self.assertEqual(
+            (told["state"], told["links"]["peers"]["count"], told["detours"]), ("healthy", 3, [])
+        )
+        self.assertEqual(sorted(each["name"] for each in told["peers"]), ["b", "c", "leaf"])
+        self.assertEqual([each["links"] for each in told["reach"]], [1, 1, 1])
+        self.assertTrue(all(each["rtt_ms"] for each in told["peers"]), told["peers"])
+        roles = {
+            each["name"]: each["type"]
+            for each in (
+                peer | listed
+                for peer, listed in zip(told["peers"], told["links"]["peers"]["list"], strict=True)
+            )
+        }
+        self.assertEqual(roles, {"b": 1, "c": 1, "leaf": 2})
+
+    def test_traces_know_links_of_others(self) -> None:
+        """Each hop has a delay, also those between others."""
+        told = self.page(f"/trace?stream=town&from={self.sea['c'].id}")
+        self.assertEqual(sorted(hop["name"] for hop in told["hops"]), ["b", "leaf"])
+        for hop in told["hops"]:
+            self.assertTrue(9 <= hop["rtt_ms"] <= 60, hop)
+
+    def test_a_link_is_missing(self) -> None:
+        """The others are gone round, and the graph has a dotted line."""
+        self.sea.cut("a", "b")
+        self.sea.run(4.0, *self.people)
+        told = self.page("/mesh")
+        (missing,) = told["detours"]
+        self.assertEqual((missing["reached"], missing["via_name"], missing["links"]), (True, "c", 2))
+        peer = next(each for each in told["peers"] if each["id"] == missing["id"])
+        self.assertNotEqual((peer["state"], peer["why"]), ("linked", ""))
+        ids = f'"{self.sea["a"].id}"->"{self.sea["b"].id}"'
+        self.assertIn(f"{ids}[style=dotted arrowhead=o]".encode(), self.connection.get("/mesh.dot")[2])
+        hops = {hop["name"]: hop for hop in self.page("/trace?stream=town")["hops"]}
+        self.assertEqual((hops["c"]["wants"], hops["c"]["links"]), (False, 1))
+        self.assertEqual([hop["links"] for hop in hops.values() if hop["id"] == missing["id"]], [2])
