@@ -23,6 +23,7 @@ from ice.config.load import Loaded
 from ice.config.problems import Problem, dotted
 from ice.errors import LocalError
 from ice.net.addresses import Address
+from ice.rallypoint.peering import MAX_TEXT, PeeringError, PeeringFile, plan_of, read_peering
 from ice.security.certificates import (
     BadIdentity,
     FileTrouble,
@@ -99,6 +100,7 @@ def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()
             findings += _check_leaf(loaded, purpose, trust, now)
     if Purpose.RALLYPOINT in wanted:
         findings += _check_names(loaded)
+        findings += _check_mesh(loaded)
     return findings
 
 
@@ -225,6 +227,34 @@ def _check_names(loaded: Loaded) -> Iterator[Finding]:
         f"names {listed or 'no address'}, but not {host}, by which network.rallypoints dials it: clients will refuse it",
         _pki(loaded, rallypoint.certificate, f"renew {rallypoint.certificate.stem} {option}"),
     )
+
+
+def _check_mesh(loaded: Loaded) -> Iterator[Finding]:
+    """What the Rallypoint would say of its groups and its peering list. All of it are warnings: it starts, and goes on, without."""
+    path, listed = loaded.config.rallypoint.mesh.peering_file, None
+    if path is not None:
+        try:
+            listed = _peering(path)
+        except PeeringError as error:
+            yield _split(path, str(error), Severity.WARNING)
+        else:
+            yield from (_split(path, warning, Severity.WARNING) for warning in listed.warnings)
+    try:
+        _, own = role_and_id(read_certificates(loaded.config.rallypoint.certificate)[0])
+    except LocalError:
+        return  # told already
+    for warning in plan_of(loaded.config.groups, own, listed).warnings:
+        yield Finding(Severity.WARNING, str(loaded.path), warning)
+
+
+def _peering(path: Path) -> PeeringFile:
+    if not path.is_file():
+        raise PeeringError(f"{path}: there is no such file")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return read_peering(stream.read(MAX_TEXT + 1), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PeeringError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _leads_to(dialled: Address, listen: Address) -> bool:

@@ -33,6 +33,7 @@ from ice.config.fields import (
     within_bytes,
 )
 from ice.config.groups import MAX_GROUPS, GroupSettings, MeshSettings, distinct_names
+from ice.config.reports import ReportSettings
 from ice.net.addresses import Address
 
 MAX_STREAM_BYTES = 256  # a stream id on the link (docs/link-protocol.md, JOIN)
@@ -324,6 +325,7 @@ class RallypointSettings(Section):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     access: Listed[AccessRule] = Field((), max_length=10_000)
     mesh: MeshSettings = Field(default_factory=MeshSettings)
+    reports: ReportSettings = Field(default_factory=ReportSettings)
 
     @field_validator("listen")
     @classmethod

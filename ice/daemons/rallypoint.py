@@ -36,8 +36,10 @@ from ice.observe.health import Health, HealthSite
 from ice.observe.logs import LoggingService, LogOutput
 from ice.observe.metrics import Metrics
 from ice.rallypoint.federation import treaties_of
+from ice.rallypoint.mesh_metrics import add_mesh_metrics
 from ice.rallypoint.peering import PeeringFile, Plan, plan_of
 from ice.rallypoint.peering_watch import PeeringWatch
+from ice.rallypoint.reports import Reports
 from ice.rallypoint.service import PortTaken, Rallypoint
 from ice.rallypoint.signatures import sign_with
 from ice.rallypoint.status import add_metrics, status_of
@@ -136,13 +138,16 @@ class Daemon(LoggingService):
         self.metrics.gauge(
             "ice_reactor_lag_seconds", "How late the reactor's last beat came.", lambda: self.heartbeat.lag_s
         )
+        add_mesh_metrics(self.metrics, self.rallypoint.house.backbone, reactor.seconds)
         self._attach(self.heartbeat)
+        self.reports = Reports(reactor, config.rallypoint.reports, self.rallypoint)
         self.health = Health(
             alive=(self.heartbeat.stale,),
             ready=(self.rallypoint.ready,),
             status=lambda: status_of(self.rallypoint),
             metrics=self.metrics,
             title="ice Rallypoint",
+            pages=self.reports.pages,
         )
         settings = config.rallypoint
         if settings.http.listen is not None:
@@ -151,6 +156,7 @@ class Daemon(LoggingService):
         self._attach(self.rallypoint)
         self.peering = PeeringWatch(reactor, settings.mesh, self._listed)
         self._attach(self.peering)
+        self._attach(self.reports)
         self._told: tuple[str, ...] = ()
         self._link_up(self._plan(loaded))
         self.rallypoint.federate(self._treaties(loaded, trust))
@@ -217,6 +223,7 @@ class Daemon(LoggingService):
         self._link_up(plan)
         self.rallypoint.federate(treaties)
         self.peering.reload(loaded.config.rallypoint.mesh)
+        self.reports.reload(loaded.config.rallypoint.reports)
         self.output.configure(format=self._format, level=loaded.config.log.level)
         self._caution(loaded)
         self._log.info(
@@ -238,7 +245,7 @@ class Daemon(LoggingService):
         self.rallypoint.mesh(plan)
         for warning in plan.warnings:
             if warning not in self._told:
-                self._log.warn("{warning}", warning=warning)
+                self._log.warn("{oddity}", oddity=warning)
         self._told = plan.warnings
 
     def _listed(self, peering: PeeringFile | None) -> None:

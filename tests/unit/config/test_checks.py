@@ -270,3 +270,25 @@ class Faults(Site):
         self.write('[rallypoint]\nlisten = ["0.0.0.0:7443"]')
         found = self.finding()
         self.assertEqual((found.severity, found.line, found.key), (Severity.WARNING, 2, "rallypoint.listen"))
+
+
+class Mesh(Site):
+    def test_peering_file(self) -> None:
+        """A peering file that is missing, wrong or odd is warned about: the Rallypoint starts without it."""
+        path = self.folder / "peers.json"
+        self.write('[rallypoint.mesh]\npeering_file = "peers.json"')
+        self.check(self.finding(), Severity.WARNING, path, "there is no such file", "")
+        path.write_bytes(b"[\xe9]")
+        self.check(self.finding(), Severity.WARNING, path, "cannot be read", "")
+        path.write_text("[{}]")
+        self.check(self.finding(), Severity.WARNING, path, "[0].id: expected the UUID", "")
+        path.write_text('[{"id": "b0c1d2e3-f405-4617-8829-3a4b5c6d7e8f", "sni": ""}]')
+        self.check(self.finding(), Severity.WARNING, path, "[0].sni: unknown key", "")
+        path.write_text("[]")
+        self.assertEqual(self.findings(), [])
+
+    def test_no_member(self) -> None:
+        """A Rallypoint whose own id is in no group is told so; a laptop is not."""
+        self.write('[[groups]]\nname = "town"\nmembers = [{ id = "b0c1d2e3-f405-4617-8829-3a4b5c6d7e8f" }]')
+        self.check(self.finding(), Severity.WARNING, self.folder / "ice.toml", "is a member of no group", "")
+        self.assertEqual(self.findings(NOW, Purpose.CLIENT), [])
