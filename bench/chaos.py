@@ -45,6 +45,7 @@ EVERY_MS = 20.0
 TALK_S, REST_S = 22.0, 2.5  # people rest, so that who had to move away may come home
 TICK_S = 0.05
 SAMPLE_S = 1.0
+LOOK_S = 0.25  # between two looks whether all links stand again
 BOTH_WAYS_S = 2.5  # after a change old and new next hops are served, and copies dropped, for two seconds
 LAST_WORDS_S = 2.5  # what was sent has been heard by then, or never will be
 
@@ -96,7 +97,8 @@ class Run:
         self.begin_s = self.calm_s = self.end_s = 0.0
         self._to_come = sorted(faults, key=lambda fault: fault.at_s)
         self._on: list[Action] = []
-        self._sampled_s = 0.0
+        self._sampled_s = self._looked_s = 0.0
+        self._over: list[Happened] = []  # undone, but not all links stand again yet
         self._resting: dict[str, bool] = {}
 
     def people(self) -> None:
@@ -123,6 +125,7 @@ class Run:
                 self._see_to(action)
             if now - self._sampled_s >= SAMPLE_S:
                 self._sample()
+            self._look()
             time.sleep(TICK_S)
         self._recover()
         self._rest(False)
@@ -215,7 +218,21 @@ class Run:
                 raise SystemExit(f"{fault.places[0]} does not start again:\n{program.tail()}")
             return
         self._on.remove(action)
-        self.happened.append(Happened(fault, action.begin_s, time.monotonic()))
+        self._over.append(Happened(fault, action.begin_s, time.monotonic()))
+
+    def _look(self) -> None:
+        """Whether all links stand again."""
+        now = time.monotonic()
+        frozen = any(each.program.frozen for each in self.town.rallypoints.values())
+        if self._over and not frozen and now - self._looked_s >= LOOK_S:
+            self._looked_s = now
+            if self.town.whole():
+                self._are_whole()
+
+    def _are_whole(self) -> None:
+        now = time.monotonic()
+        self.happened += [attrs.evolve(each, whole_s=now) for each in self._over]
+        self._over = []
 
     def _sample(self) -> dict[str, dict[str, int]]:
         """Ask every Rallypoint that can answer what it has dropped."""
@@ -246,9 +263,11 @@ class Run:
                 self.troubles.append(
                     f"not recovered within {RECOVERY_S:g} s: links {linked}, without a way {away}"
                 )
-                return
+                break
             time.sleep(TICK_S)
-        print(f"all recovered {time.monotonic() - begin_s:.1f} s after the last fault", flush=True)
+        else:
+            print(f"all recovered {time.monotonic() - begin_s:.1f} s after the last fault", flush=True)
+        self._are_whole()
 
 
 def account_of(run: Run, seed: int) -> Account:

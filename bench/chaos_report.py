@@ -152,6 +152,7 @@ class Account:
                     "delay_s": toll.happened.fault.delay_s,
                     "begin_s": round(self.time(toll.happened.begin_s), 3),
                     "end_s": round(self.time(toll.happened.end_s), 3),
+                    "all_linked_s": round(self.time(toll.happened.whole_s), 3),
                     "lost": toll.lost,
                     "unsent": toll.unsent,
                     "longest_silence_s": round(toll.silence_s, 3),
@@ -211,13 +212,16 @@ class Account:
 def tables(account: Account) -> None:
     """For a person; plain where the output is no terminal."""
     console = Console(width=None if Console().is_terminal else PLAIN_WIDE)
-    faults = _table("what happened", "at", "fault", "for", "lost", "unsent", "longest silence")
+    faults = _table(
+        "what happened", "at", "fault", "for", "linked after", "lost", "unsent", "longest silence"
+    )
     for toll in account.tolls:
         this = toll.happened
         faults.add_row(
             f"{account.time(this.begin_s):.1f} s",
             str(this.fault),
             f"{this.end_s - this.begin_s:.1f} s",
+            f"{max(0.0, this.whole_s - this.end_s):.1f} s",
             str(toll.lost or "–"),
             str(toll.unsent or "–"),
             f"{toll.silence_s:.2f} s" if toll.silence_s else "–",

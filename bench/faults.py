@@ -35,7 +35,9 @@ DRAIN_S = 1.0  # rallypoint.drain_s
 CONNECT_S = 2.0  # network.connect_timeout_s of the people in a chaos run
 ALLOWANCE_S = 0.5  # two cores, five Rallypoints and twenty people
 LAG_S = 0.3  # what was on its way when it happened
-IN_FORCE_S = 3.5  # after its end a fault still counts as one that others meet
+IN_FORCE_S = (
+    3.5  # after its end, and until all links stand again, a fault still counts as one that others meet
+)
 
 CALM_S = 8.0  # before the first fault, and after the last
 RECOVERY_S = 12.0  # after the last fault: until everything is well
@@ -85,6 +87,13 @@ class Happened:
     fault: Fault
     begin_s: float
     end_s: float
+    #: When every Rallypoint that ran had all its links again; until then traffic may go round something.
+    whole_s: float = float("-inf")
+
+    @property
+    def in_force_s(self) -> float:
+        """Until when other faults meet this one."""
+        return max(self.end_s + IN_FORCE_S, self.whole_s)
 
     @property
     def harmless(self) -> bool:
@@ -199,7 +208,7 @@ class Judge:
         met = [
             other
             for other in self._happened
-            if other is not this and other.begin_s <= this.begin_s <= other.end_s + IN_FORCE_S
+            if other is not this and other.begin_s <= this.begin_s <= other.in_force_s
         ]
         lag_s = LAG_S + sum(2 * other.fault.delay_s for other in met)
         met = [other for other in met if not other.harmless]

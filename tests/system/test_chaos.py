@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 
+import attrs
 import numpy as np
 import pytest
 
@@ -99,6 +100,10 @@ def test_faults_at_once() -> None:
     end_s = 15 + MOVE_S + ALLOWANCE_S + MOVE_S + CONNECT_S
     assert judge.why("p3", "p4", end_s - 0.01) is second
     assert judge.why("p3", "p4", end_s + 0.01) is None
+    early = happened("reset", 1, 5, "rp1", "rp2")
+    assert Judge([early, second], WHERE).why("p3", "p4", 15.2) is None
+    late = attrs.evolve(early, whole_s=15.1)  # a link that is still missing is gone round
+    assert Judge([late, second], WHERE).why("p3", "p4", 15.2) is second
 
 
 def test_who_moved_is_concerned_where_they_are() -> None:
@@ -112,7 +117,7 @@ def test_who_moved_is_concerned_where_they_are() -> None:
 
 def account(pairs: list[Pair]) -> Account:
     """An account of a minute in which a Rallypoint was killed."""
-    this = happened("kill", 110, 115, "rp1")
+    this = attrs.evolve(happened("kill", 110, 115, "rp1"), whole_s=116.0)
     return Account.of(
         seed=5, begin_s=100.0, calm_s=150.0, end_s=160.0, pairs=pairs, judge=Judge([this], WHERE), happened=[this],
         drops={"rp1": {"duplicate": 3, "hops": 0}}, copies={"p1": 1}, late_ms=0, troubles=[],
