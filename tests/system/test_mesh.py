@@ -228,6 +228,18 @@ def test_who_is_joined_hears_the_first_syllable(town: Town) -> None:
     assert max(held_s) < 0.25 + SLOW_S, "JOINED is not held for longer than 250 ms"
 
 
+def test_who_joins_does_not_wait_without_need(town: Town) -> None:
+    """JOINED comes as soon as all neighbours have acknowledged, which takes milliseconds on short roads, not when the longest wait of 250 ms is over."""
+    held_s = []
+    for stream in (f"gate-{number}" for number in range(7)):
+        asked_s = time.monotonic()
+        town.tell("a1", "join", stream=stream)
+        town.until(partial(is_up, town, "a1", stream), "a1 is joined", every_s=0.005)
+        held_s.append(town.tape.opened_at("a1", stream) - asked_s)
+    print("JOINED after", ", ".join(f"{each * 1e3:.0f}" for each in held_s), "ms")
+    assert float(np.median(held_s)) < 0.1
+
+
 def is_up(town: Town, who: str, stream: str) -> bool:
     """Whether somebody has joined a stream."""
     return town.tape.read().up(who, stream)
