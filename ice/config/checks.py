@@ -15,13 +15,14 @@ from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from uuid import UUID
 
 import attrs
 from cryptography import x509
 
 from ice.config.load import Loaded
 from ice.config.problems import Problem, dotted
-from ice.errors import LocalError
+from ice.errors import IceError, LocalError
 from ice.net.addresses import Address
 from ice.rallypoint.peering import MAX_TEXT, PeeringError, PeeringFile, plan_of, read_peering
 from ice.security.certificates import (
@@ -39,7 +40,7 @@ from ice.security.certificates import (
 )
 from ice.security.contexts import addresses_in, names
 from ice.security.refusals import Reason
-from ice.security.trust import Credentials, Trust
+from ice.security.trust import Credentials, Foreign, Trust
 
 SOON = timedelta(days=30)  # long enough for a person on leave to come back and renew
 
@@ -100,6 +101,8 @@ def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()
             findings += _check_leaf(loaded, purpose, trust, now)
     if Purpose.RALLYPOINT in wanted:
         findings += _check_names(loaded)
+        for index in range(len(loaded.config.federations)):
+            findings += _check_federation(loaded, index, trust, now)
         findings += _check_mesh(loaded)
     return findings
 
@@ -255,6 +258,60 @@ def _peering(path: Path) -> PeeringFile:
             return read_peering(stream.read(MAX_TEXT + 1), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise PeeringError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _check_federation(loaded: Loaded, index: int, trust: Trust | None, now: datetime) -> Iterator[Finding]:
+    """What the files say of another organisation: its authority and list, apart from ours, and whose UUIDs are listed."""
+    settings = loaded.config.federations[index]
+
+    def at(key: str, message: str, severity: Severity = Severity.ERROR, *more: int) -> Finding:
+        path: tuple[str | int, ...] = ("federations", index, key, *more)
+        message, _, remedy = message.partition("; type: ")
+        return Finding(
+            severity, str(loaded.path), message, remedy, loaded.positions.line(path), f"federations.{key}"
+        )
+
+    wrong = False
+    for number, file in enumerate(settings.authority):
+        try:
+            authorities = read_authorities([file], "federations.authority")
+        except LocalError as error:
+            wrong = True
+            yield at("authority", str(error).partition(" (first time here?")[0], Severity.ERROR, number)
+            continue
+        for authority in authorities:
+            for found in _check_validity(authority, file, now, f"ask '{settings.name}' for their new one"):
+                yield attrs.evolve(
+                    at("authority", f"{file}: {found.message}", found.severity, number), remedy=found.remedy
+                )
+    own = _own_id(loaded)
+    for number, ally in enumerate(settings.rallypoints):
+        if ally.id == own:
+            yield at(
+                "rallypoints", f"{own} is this Rallypoint's own UUID; list theirs", Severity.ERROR, number
+            )
+    if wrong:
+        return
+    try:
+        foreign = Foreign.read(settings.name, settings.authority, (), settings.revocations, now)
+    except LocalError as error:
+        yield at("revocations", str(error).partition(" (first time here?")[0])
+        return
+    for warning in foreign.warnings:
+        yield at("revocations", warning, Severity.WARNING)
+    if trust is not None:
+        try:
+            Trust(trust.authorities, foreign=(foreign,))
+        except LocalError as error:
+            yield at("authority", str(error))
+
+
+def _own_id(loaded: Loaded) -> UUID | None:
+    """The UUID in the Rallypoint's certificate, where that can be read."""
+    try:
+        return role_and_id(read_certificates(loaded.config.rallypoint.certificate)[0])[1]
+    except IceError:
+        return None  # told already
 
 
 def _leads_to(dialled: Address, listen: Address) -> bool:
