@@ -147,7 +147,8 @@ async def _check(
     with contextlib.closing(display):
         spoken = _said(file) if live_s is None else None
         way = Way(display, stream_id)
-        network = network_of(loaded, reactor, on_notice=way.notice)
+        # One link, whatever the configuration says: on two there would be two parrots.
+        network = network_of(loaded, reactor, on_notice=way.notice, homes=1)
         try:
             trial = Trial(reactor, stop, loaded, network, stream_id, way, display)
             network.start()

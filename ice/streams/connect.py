@@ -22,9 +22,13 @@ from ice.streams.ways import WaysFile
 
 
 def network_of(
-    loaded: Loaded, reactor: Any, *, on_notice: Callable[[Notice], None] | None = None
+    loaded: Loaded,
+    reactor: Any,
+    *,
+    on_notice: Callable[[Notice], None] | None = None,
+    homes: int | None = None,
 ) -> RallypointNetwork:
-    """The network that the configuration describes, not started yet.
+    """The network that the configuration describes, not started yet; ``homes``: other than it says there.
 
     Reads ``identity``, ``authority`` and ``network``.  Raises :class:`LocalError` (a file that is missing or does not fit, a
     certificate without an ice name), with what to do.
@@ -47,7 +51,7 @@ def network_of(
         name=common_name(credentials.certificate)[:MAX_NAME],
         satellite=role is Role.SATELLITE,
         strategy=Strategy(settings.strategy),
-        homes=settings.homes,
+        homes=settings.homes if homes is None else homes,
         talk_on=TalkOn(settings.talk_on),
         protects=Patterns(settings.protected).fit,
         connect_timeout_s=settings.connect_timeout_s,

@@ -45,6 +45,7 @@ class ConnectTests(SynchronousTestCase):
         alice.config.write_text(text.replace("[network]\n", f"[network]\n{more}"))
         network = network_of(load(alice.config), Clock())
         self.assertEqual((network.wanted, network._talk_on_one), (2, True))
+        self.assertEqual(network_of(load(alice.config), Clock(), homes=1).wanted, 1)
         protected = {
             name: network.join(name, Collector()).protected for name in ("dispatch", "fire-7", "dispatch-2")
         }
