@@ -4,6 +4,7 @@ Metrics have no labels but reasons and codes of a fixed set, never a name, addre
 a thousand series. Who is connected is in the status value, which shows at most :data:`MAX_SHOWN` links and streams.
 """
 
+from collections import Counter
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -13,6 +14,7 @@ from ice.link.naming import format_u64
 from ice.net.fanout import in_use
 from ice.net.tls import owned
 from ice.observe.metrics import Metrics
+from ice.rallypoint.federation import AllyRow
 from ice.rallypoint.guest import Guest, Member
 from ice.rallypoint.service import Rallypoint
 
@@ -57,6 +59,7 @@ def status_of(rallypoint: Rallypoint) -> dict[str, Any]:
             }
             for stream in islice(streams, MAX_SHOWN)
         ],
+        "federations": [_ally(row) for row in house.federation.rows(now)],
         "counters": counters_of(rallypoint),
         "parrot": _parrot(rallypoint),
     }
@@ -163,10 +166,97 @@ def add_metrics(metrics: Metrics, rallypoint: Rallypoint) -> None:
         "Sources forgotten for want of room.",
         lambda: registry.windows_evicted,
     )
+    _add_federation(metrics, rallypoint)
     if house.parrot is not None:
         parrot = house.parrot
         counter(begin + "parrot_bursts_total", "Bursts that the parrot heard.", lambda: parrot.bursts_heard)
         counter(begin + "parrot_dropped_total", "Frames that it did not keep.", lambda: parrot.frames_dropped)
+
+
+def _add_federation(metrics: Metrics, rallypoint: Rallypoint) -> None:
+    """Figures of the links to other organisations, 0 where there are none."""
+    federation, clock = rallypoint.house.federation, rallypoint.house.clock
+    begin = "ice_rallypoint_"
+    gauge, counter = metrics.gauge, metrics.counter
+
+    def rows() -> list[AllyRow]:
+        return federation.rows(clock.seconds())
+
+    def states() -> dict[str, int]:
+        return dict.fromkeys(("linked", "connecting", "waiting"), 0) | Counter(row.state for row in rows())
+
+    def streams() -> dict[str, int]:
+        found = rows()
+        return {
+            "incoming": sum(len(row.incoming) for row in found),
+            "outgoing": sum(len(row.outgoing) for row in found),
+        }
+
+    gauge(
+        begin + "federation_links",
+        "Rallypoints of other organisations that are listed, by state.",
+        states,
+        ("state",),
+    )
+    gauge(begin + "federation_streams", "Streams shared now, summed over links.", streams, ("direction",))
+    passed = federation.media_passed
+    counter(
+        begin + "federation_media_received_total",
+        "Media frames that came from other organisations.",
+        lambda: passed()["received"],
+    )
+    counter(
+        begin + "federation_media_received_bytes_total", "Bytes of them.", lambda: passed()["received_bytes"]
+    )
+    counter(
+        begin + "federation_media_sent_total",
+        "Media frames written to other organisations.",
+        lambda: passed()["sent"],
+    )
+    counter(begin + "federation_media_sent_bytes_total", "Bytes of them.", lambda: passed()["sent_bytes"])
+    counter(
+        begin + "federation_links_ended_total",
+        "Links that ended, by code.",
+        lambda: federation.ended,
+        ("code",),
+    )
+    counter(
+        begin + "federation_calls_failed_total",
+        "Calls that came to nothing, by code.",
+        federation.calls_failed,
+        ("code",),
+    )
+    counter(
+        begin + "federation_errors_total",
+        "ERROR told to other organisations, by code.",
+        lambda: federation.errors,
+        ("code",),
+    )
+
+
+def _ally(row: AllyRow) -> dict[str, Any]:
+    round_trip = row.round_trip_s
+    return {
+        "federation": row.federation,
+        "id": str(row.id),
+        "name": row.name,
+        "address": row.address,
+        "state": row.state,
+        "direction": "inbound" if row.inbound else "outbound",
+        "age_s": round(row.since_s, 1),
+        "rtt_ms": None if round_trip is None else round(round_trip * 1_000, 1),
+        "incoming": list(row.incoming),
+        "outgoing": list(row.outgoing),
+        "refused": list(row.refused),
+        "received": row.received,
+        "received_bytes": row.received_bytes,
+        "sent": row.sent,
+        "sent_bytes": row.sent_bytes,
+        "dropped": row.dropped,
+        "queue": row.queue,
+        "failures": row.failures,
+        "why": row.why,
+    }
 
 
 def _link(guest: Guest, member: Member, now: float) -> dict[str, Any]:

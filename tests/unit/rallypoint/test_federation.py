@@ -1,5 +1,6 @@
 """Two organisations: what crosses between them, what does not, and what is said about it."""
 
+import json
 from uuid import UUID, uuid4
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,7 +10,9 @@ from ice.errors import LocalError
 from ice.link.event import ErrorReceived, JoinedReceived
 from ice.link.frame import Flag
 from ice.link.message import Code
+from ice.observe.metrics import Metrics
 from ice.rallypoint.federation import known_code, treaties_of
+from ice.rallypoint.status import add_metrics, status_of
 from ice.security.certificates import Role
 from ice.security.refusals import Reason
 from ice.security.trust import Foreign, Trust
@@ -515,6 +518,38 @@ class Telling(Case):
         self.assertEqual(
             (there.inbound, there.incoming, there.outgoing, there.received), (True, ("town",), ("town",), 5)
         )
+
+    def test_status_and_metrics(self) -> None:
+        """Status and figures tell the same, as JSON and without names of foreign make in labels."""
+        coasts = self.coasts("a1", "b1", "b2")
+        coasts.federate(outgoing=("town", "calls"))
+        a1 = coasts["a1"]
+        metrics = Metrics(process=False)
+        add_metrics(metrics, a1.rallypoint)
+        talker, listener = a1.person("town"), coasts["b1"].person("town")
+        coasts.run(0.5, talker, listener)
+        self.hears(coasts, talker, listener)
+        coasts.cut("a1", "b2")
+        coasts.run(1.0, talker, listener)
+        told = json.loads(json.dumps(status_of(a1.rallypoint)))["federations"]
+        self.assertEqual(
+            [(each["name"], each["state"]) for each in told], [("b1", "linked"), ("", "waiting")]
+        )
+        self.assertEqual((told[0]["incoming"], told[0]["outgoing"]), (["town"], ["calls", "town"]))
+        self.assertEqual((told[0]["id"], told[0]["sent"], told[0]["refused"]), (str(coasts["b1"].id), 5, []))
+        self.assertEqual(told[0]["direction"] == "inbound", a1.federation.allies[coasts["b1"].id].inbound)
+        self.assertTrue(told[1]["why"])
+        page = metrics.render().decode()
+        for line in (
+            'ice_rallypoint_federation_links{state="linked"} 1.0',
+            'ice_rallypoint_federation_links{state="waiting"} 1.0',
+            'ice_rallypoint_federation_streams{direction="incoming"} 1.0',
+            'ice_rallypoint_federation_streams{direction="outgoing"} 2.0',
+            "ice_rallypoint_federation_media_sent_total 10.0",
+            'ice_rallypoint_federation_links_ended_total{code="lost"} 1.0',
+            "ice_metric_errors_total 0.0",
+        ):
+            self.assertIn(line + "\n", page)
 
     def test_counts_outlive_links(self) -> None:
         """What passed on links that are gone is still told."""
