@@ -242,8 +242,9 @@ def _silences(times: Floats, first: Floats, chosen: Integers, heard: Integers) -
         pauses = np.diff(times)[: heard[-1]]
         longest_pause = np.maximum.reduceat(pauses, heard[:-1])
         lengths = np.diff(arrived) - longest_pause
-        found += [
-            Silence(float(arrived[index]), float(lengths[index])) for index in np.flatnonzero(lengths > 0.0)
+        found += [  # where the talker rested as well, the rest came first: who misses something misses what was said after it
+            Silence(float(arrived[index + 1] - lengths[index]), float(lengths[index]))
+            for index in np.flatnonzero(lengths > 0.0)
         ]
     found.append(Silence(float(arrived[-1]), float(end - arrived[-1])))
     return found
