@@ -101,7 +101,7 @@ class NetworkSettings(Section):
         description="Patterns (* ?) of stream ids whose packets a mesh sends over all its core links, so that no single loss is heard.",
     )
     ways_file: Annotated[OptionalFileName, RESTART] = Field(
-        "~/.local/state/ice/ways.json",
+        Path("~/.local/state/ice/ways.json"),
         description="Where other ways into the mesh are remembered, as Rallypoints name them; empty: nowhere. Not given, services use their state folder.",
     )
     connect_timeout_s: Annotated[float, RESTART] = Field(

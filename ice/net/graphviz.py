@@ -19,12 +19,13 @@ from twisted.python.failure import Failure
 from ice.errors import LocalError
 from ice.net.clock import Clock, DelayedCall
 
-DRAW_S: Final = 20.0  # a mesh of 50, each linked with each, takes a few seconds
+DRAW_S: Final = 20.0  # a mesh of 50, each linked with each, takes 0.2 s
 MAX_SVG: Final = 8 * 1024 * 1024  # bytes; 5,000 links take about 3 MB
 MAX_SAID: Final = 1_000  # bytes of complaints that are repeated to a person
 
-# A circle: in a full mesh every layout in layers is a tower. `dot` is Graphviz' name for all of its layouts.
-ARGUMENTS: Final = ("-Kcirco", "-Tsvg")
+# The layout that keeps places that are given, and finds the others' in a moment: a full mesh of 50 took circo 134 s, this one 0.2 s.
+# `dot` is Graphviz' name for all of its layouts.
+ARGUMENTS: Final = ("-Kneato", "-Tsvg")
 
 Find = Callable[[str], str | None]
 """The path of a program, or None where it is not installed: :func:`shutil.which`."""

@@ -8,6 +8,7 @@ kept here but what :meth:`Guest.reconsider` looks at again.
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from random import Random
 
 import attrs
 from OpenSSL.crypto import X509
@@ -78,6 +79,7 @@ class House:
     agenda: Agenda["Guest"] = attrs.field(factory=Agenda)
     #: Whether we have stood still ourselves.
     wake: Wake = attrs.field(factory=Wake)
+    random: Random = attrs.field(factory=Random)
     #: The time of the last pulse: near enough for windows and rates, and free.
     now: float = 0.0
     #: Links that ended, by code; JOINs and media refused by ERROR, by code; handshakes that failed, by reason.
@@ -95,9 +97,14 @@ class House:
 
     @property
     def alternatives(self) -> tuple[str, ...]:
-        """Other ways in, for clients."""
-        both = map(str, (*self.settings.alternatives, *self.backbone.plan.alternatives))
-        return tuple(dict.fromkeys(both))[:MAX_ALTERNATIVES]
+        """Other ways in, for one client: those of our own settings and virtual ones first, then the members of our groups in an order of its own, so that not
+        everybody who is sent away comes to the same neighbour."""
+        plan = self.backbone.plan
+        members = list(plan.alternatives[plan.virtual :])
+        if len(members) > 1:
+            self.random.shuffle(members)
+        ways = map(str, (*self.settings.alternatives, *plan.alternatives[: plan.virtual], *members))
+        return tuple(dict.fromkeys(ways))[:MAX_ALTERNATIVES]
 
     def media_dropped(self) -> dict[str, int]:
         """Frames of media that were not passed on, by reason."""

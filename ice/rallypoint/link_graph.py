@@ -12,15 +12,19 @@ The forms are those of the original's link graph, so that tools which read that 
 
 The original draws what one Rallypoint sees of itself; the flood tells us of all, so one picture holds the whole mesh.  We ourselves are drawn with
 a second outline.  Every pair of Rallypoints has one edge, and one that stands begins at the lower UUID: the pictures of several, laid together, are still one picture.
-With ``details`` nodes carry names, and links their cost and round trip.
+
+With ``details`` it is meant to be looked at: nodes carry names, links their cost and round trip (in a large mesh under the pointer only), and everybody
+has a place, the core on a circle, leaves and whoever has no link on a wider one. A full mesh leaves a layout program nothing to find, and some take minutes
+over it.
 
 **Quoting.**  Names come from other machines.  Everything that is not ours stands in double quotes, where DOT knows two characters only: ``"`` is written
 ``\\"``, and ``\\`` is doubled, since it begins Graphviz's own escapes.  What cannot be printed (line breaks, text that runs backwards) becomes ``?``, and ``&``
 is written out, since Graphviz reads HTML entities in labels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from math import cos, sin, tau
 from typing import Any
 from uuid import UUID
 
@@ -37,7 +41,9 @@ MAX_EDGES = (
     5_000  # a full mesh of 100; nobody sees anything in a picture of more, and drawing it would take minutes
 )
 MAX_TEXT = 64  # characters of a name
+MAX_LABELS = 40  # edges; where there are more, what is written on them covers them
 OURSELVES = "peripheries=2"
+PLACE_IN = 2.8  # inches along a circle for one Rallypoint, and between the two circles
 
 _LINKED = "[dir=none]"
 _NOT_LINKED = "[style=dotted arrowhead=o]"
@@ -84,20 +90,25 @@ def link_graph(
     called = names(here, peers)
     leaves = leaves_of(here, peers, mesh)
     edges = edges_of(here, peers, mesh)
+    places = _places(leaves, edges) if style.details else {}
     lines = []
     for id in sorted(leaves):
         drawn = style.leaf if leaves[id] else style.core
         extra = [OURSELVES] if id == here.id else []
         if style.details:
             twins = mesh is not None and id in mesh.twins
-            extra.append(
-                f"label={_label(called.get(id, ''), peer_id(id), 'TWINS: two run with this id' if twins else '')}"
+            words = _label(
+                called.get(id, "")[:MAX_TEXT], peer_id(id), "TWINS: two run with this id" if twins else ""
             )
+            extra += [f"label={words}", places[id], "fontsize=11"]
+            if drawn == CORE_STYLE:
+                extra.append("fontcolor=white")  # black on firebrick cannot be read
         lines.append(f"{quoted(str(id))}{_with(drawn, extra)}")
     us = quoted(str(here.id))
     lines += [f"{quoted(address)}->{us}{style.client}" for address in islice(clients, MAX_EDGES)]
+    labels = len(edges) <= MAX_LABELS
     for edge in edges[:MAX_EDGES]:
-        extra = [f"label={_edge_label(edge)}"] if style.details and edge.linked else []
+        extra = _told(edge, called, labels) if style.details else []
         drawn = _with(_LINKED if edge.linked else _NOT_LINKED, extra)
         lines.append(f"{quoted(str(edge.one))}->{quoted(str(edge.other))}{drawn}")
     if len(edges) > MAX_EDGES:
@@ -151,13 +162,36 @@ def _label(*lines: str) -> str:
     """Lines of a label, those that are empty left out."""
     # \n between the lines is Graphviz's own; within one there is none left.
     return (
-        '"' + r"\n".join(quoted(line[:MAX_TEXT].replace("&", "&amp;"))[1:-1] for line in lines if line) + '"'
+        '"'
+        + r"\n".join(quoted(line[: 3 * MAX_TEXT].replace("&", "&amp;"))[1:-1] for line in lines if line)
+        + '"'
     )
 
 
-def _edge_label(edge: Edge) -> str:
+def _told(edge: Edge, called: Mapping[UUID, str], labels: bool) -> list[str]:
+    """What is said of an edge: under the pointer, and where there is room beside it."""
+    ends = " – ".join(called.get(id, "")[:MAX_TEXT] or peer_id(id) for id in (edge.one, edge.other))
+    cost = f"cost {edge.cost}" if edge.linked else "not linked"
     round_trip = "" if edge.round_trip_s is None else f"{edge.round_trip_s * 1_000:.1f} ms"
-    return _label(f"cost {edge.cost}", round_trip)
+    told = [f"tooltip={_label(', '.join(filter(None, (ends, cost, round_trip))))}"]
+    if labels and edge.linked:
+        told += [f"label={_label(cost, round_trip)}", "fontsize=9"]
+    return told
+
+
+def _places(leaves: Mapping[UUID, bool], edges: Iterable[Edge]) -> dict[UUID, str]:
+    """Where everybody stands, in inches, nailed down."""
+    linked = {id for edge in edges if edge.linked for id in (edge.one, edge.other)}
+    inner = sorted(id for id, leaf in leaves.items() if id in linked and not leaf)
+    outer = sorted(leaves.keys() - set(inner))
+    radius = PLACE_IN * max(1.0, len(inner) / tau)
+    wide = max(radius + PLACE_IN, PLACE_IN * len(outer) / tau)
+    places = {}
+    for circle, far in ((inner, radius), (outer, wide)):
+        for n, id in enumerate(circle):
+            angle = tau * (n / len(circle) + 0.25)
+            places[id] = f'pos="{far * cos(angle):.2f},{far * sin(angle):.2f}!"'
+    return places
 
 
 def _with(style: str, extra: Sequence[str]) -> str:

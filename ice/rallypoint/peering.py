@@ -159,6 +159,8 @@ class Plan:
     peers: Mapping[UUID, Expected] = attrs.field(factory=dict)
     alternatives: tuple[Address, ...] = ()
     warnings: tuple[str, ...] = ()
+    #: How many of the alternatives are virtual addresses; the others are equally good.
+    virtual: int = 0
 
 
 def plan_of(groups: Sequence[Group], own: UUID, listed: PeeringFile | None = None) -> Plan:
@@ -224,12 +226,11 @@ def plan_of(groups: Sequence[Group], own: UUID, listed: PeeringFile | None = Non
         warnings.append(
             f"links with {len(peers)} Rallypoints are wanted; one may have {MAX_LINKS}: make smaller groups"
         )
-    ways = [
-        *(address for group, _ in joined for address in group.virtual),
-        *(e.address for e in found.values()),
-    ]
+    virtual = dict.fromkeys(way for group, _ in joined for way in group.virtual if way not in ours_at)
+    ways = [*virtual, *(e.address for e in found.values())]
     distinct = dict.fromkeys(way for way in ways if way is not None and way not in ours_at)
-    return Plan(leaf, peers, tuple(distinct)[:MAX_ALTERNATIVES], tuple(warnings))
+    ways_in = tuple(distinct)[:MAX_ALTERNATIVES]
+    return Plan(leaf, peers, ways_in, tuple(warnings), min(len(virtual), len(ways_in)))
 
 
 def _about_membership(groups: Sequence[Group], own: UUID) -> Iterator[str]:

@@ -394,6 +394,6 @@ def test_dual_homed_people_miss_nothing(built: Town) -> None:
 
 
 def all_dual(town: Town, names: Sequence[str]) -> bool:
-    """Whether each of them is linked with two Rallypoints, by the Rallypoints' own account."""
+    """Whether each of them is linked with two Rallypoints, by the Rallypoints' own account; a third that is better stands by until nobody talks."""
     links = [link["name"] for name in town.rallypoints for link in town.status(name)["links"]]
-    return all(links.count(who) == 2 for who in names)
+    return all(2 <= links.count(who) <= 3 for who in names)

@@ -75,7 +75,7 @@ class GraphvizTests(SynchronousTestCase):
         """The text goes in, the picture comes out in pieces, nothing else is told to the program."""
         drawing = self.drawing("digraph {é}")
         (program,) = self.reactor.programs
-        self.assertEqual(program.command, ["/usr/bin/nice", "-n", "19", "/usr/bin/dot", "-Kcirco", "-Tsvg"])
+        self.assertEqual(program.command, ["/usr/bin/nice", "-n", "19", "/usr/bin/dot", "-Kneato", "-Tsvg"])
         self.assertEqual(sorted(program.environment), ["LC_ALL", "PATH"])
         self.assertEqual((program.told, program.closed), ("digraph {é}".encode(), True))
         program.protocol.outReceived(b"<svg>")

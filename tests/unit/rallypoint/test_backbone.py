@@ -224,6 +224,18 @@ class BackboneTests(SynchronousTestCase):
         other.hello(role="peer")
         self.assertEqual(other.end().code, Code.ROLE)
 
+    def test_clients_are_sent_to_different_neighbours(self) -> None:
+        """Virtual ways in stand first for all; the members behind them in an order for each."""
+        sea = self.sea("a", "b", "c", "d", "e")
+        house = sea["a"].house
+        vip = Address("vip", 7443)
+        members = tuple(Address(name, 7443) for name in "bcde")
+        house.backbone.plan = Plan(peers=house.backbone.plan.peers, alternatives=(vip, *members), virtual=1)
+        told = [house.alternatives for _ in range(50)]
+        self.assertEqual({each[0] for each in told}, {"vip:7443"})
+        self.assertEqual({each[1] for each in told}, set(map(str, members)))
+        self.assertTrue(all(sorted(each) == sorted(told[0]) for each in told))
+
     def test_members_come_and_go(self) -> None:
         """A changed plan ends the link with whoever left it, and only that one."""
         sea = self.sea("a", "b", "c")
