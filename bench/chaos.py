@@ -1,7 +1,7 @@
 """Everything goes wrong at once: ``python bench/chaos.py [--seed N] [--seconds 600]``, or ``make chaos SEED=… SECONDS_TOTAL=…``.
 
 Five Rallypoints and twenty people on hosts of their own (network namespaces, ``tests/system/town.py``). The people talk in five streams of four, each stream over four
-Rallypoints, fifty numbered datagrams a second each, with a rest now and then. Meanwhile Rallypoints are killed, frozen, restarted and reloaded, links cut and slowed,
+Rallypoints, fifty numbered datagrams a second each, with a rest now and then. One of the streams is protected, and its people have two homes each. Meanwhile Rallypoints are killed, frozen, restarted and reloaded, links cut and slowed,
 and the town is divided, at random from the seed (``bench/faults.py``). In the end everything is healed, and talked over for a while in peace.
 
 Exit status 0 when nothing was doubled, nothing circulated, nothing was lost outside the windows that the faults explain, and all recovered; 1 when not; 2 when this machine
@@ -41,6 +41,7 @@ from tests.system.town import Town
 
 RESULTS = Path(__file__).resolve().parent / "results"
 RALLYPOINTS, SITES, STREAMS, PEOPLE_PER_STREAM = 5, 5, 5, 4
+PROTECTED = STREAMS - 1  # the number of the protected stream
 EVERY_MS = 20.0
 TALK_S, REST_S = 22.0, 2.5  # people rest, so that who had to move away may come home
 TICK_S = 0.05
@@ -94,6 +95,7 @@ class Run:
         self.troubles: list[str] = []
         self.streams: dict[str, str] = {}
         self.sites: dict[str, str] = {}
+        self.two: list[str] = []  # who has two homes
         self.begin_s = self.calm_s = self.end_s = 0.0
         self._to_come = sorted(faults, key=lambda fault: fault.at_s)
         self._on: list[Action] = []
@@ -110,7 +112,10 @@ class Run:
             self.sites[who] = self.town.sites[(place + stream) % SITES]
             self.streams[who] = f"stream-{stream}"
             at.setdefault(self.sites[who], []).append(who)
-        self.town.settle(at, self.streams)
+            if stream == PROTECTED:
+                self.two.append(who)
+        protect = f'homes = 2\nprotected = ["stream-{PROTECTED}"]'
+        self.town.settle(at, self.streams, dict.fromkeys(self.two, protect))
 
     def conduct(self) -> None:
         """Talk while things happen, then heal, and talk in peace."""
@@ -279,6 +284,14 @@ def account_of(run: Run, seed: int) -> Account:
             for who in run.streams
         },
         run.sites,
+        {
+            who: [
+                (at_s, tuple(run.town.name_of(address) for address in addresses))
+                for at_s, addresses in tape.all_homes(who)
+                if addresses
+            ]
+            for who in run.two
+        },
     )
     return Account.of(
         seed=seed,

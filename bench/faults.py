@@ -19,6 +19,9 @@ all, and longer by the time that people lose with Rallypoints that do not answer
 | | people whose own Rallypoint is on the other side | 2.5 s + 0.3 s, and one try of each Rallypoint there |
 | restart | people of that Rallypoint | the time to drain (1 s) + 0.3 s |
 | slow, reload | | nothing |
+
+People with two homes, in a protected stream, are to lose nothing by any one fault: to them only a partition is a reason, and only where they are on different sides, or
+both homes of one are on the other side; and faults at once.
 """
 
 from bisect import bisect_right
@@ -161,12 +164,16 @@ def _clash(kind: str, places: Sequence[str], other: Fault) -> bool:
 
 @attrs.frozen
 class Window:
-    """A time in which a fault explains what some miss."""
+    """A time in which a fault explains what some miss; ``spares`` those with two homes."""
 
     happened: Happened
     begin_s: float
     end_s: float
-    concerns: Callable[[str, str, float], bool]
+    concerns: "Concerns"
+    spares: bool
+
+
+Concerns = Callable[[str, str, float], bool]
 
 
 @attrs.define
@@ -176,11 +183,20 @@ class Where:
     #: Per person: (time, Rallypoint), ascending.
     homes: dict[str, list[tuple[float, str]]]
     sites: dict[str, str]
+    #: Per person with two homes: (time, Rallypoints), ascending.
+    two: dict[str, list[tuple[float, tuple[str, ...]]]] = attrs.field(factory=dict)
 
     def home(self, who: str, at_s: float) -> str:
         """Where somebody was linked last; before the first link: at the first."""
         homes = self.homes[who]
         return homes[max(0, bisect_right(homes, at_s, key=lambda each: each[0]) - 1)][1]
+
+    def all_homes(self, who: str, at_s: float) -> tuple[str, ...]:
+        """All places where somebody was linked; before the first link: the first."""
+        if who not in self.two:
+            return (self.home(who, at_s),)
+        two = self.two[who]
+        return two[max(0, bisect_right(two, at_s, key=lambda each: each[0]) - 1)][1]
 
 
 class Judge:
@@ -197,9 +213,12 @@ class Judge:
 
     def why(self, talker: str, listener: str, at_s: float) -> Happened | None:
         """What explains that ``listener`` missed what ``talker`` said then; None: nothing does."""
+        two = talker in self._where.two and listener in self._where.two
         for window in self.windows:
             if window.begin_s > at_s:
                 break
+            if two and window.spares:
+                continue
             if at_s <= window.end_s and window.concerns(talker, listener, at_s):
                 return window.happened
         return None
@@ -220,11 +239,12 @@ class Judge:
                 this.begin_s - lag_s,
                 end_s + more_s,
                 (lambda talker, listener, at_s: True) if met else concerns,
+                spares=not met and this.fault.kind != "partition",
             )
             for end_s, concerns in self._lone(this)
         ]
 
-    def _lone(self, this: Happened) -> list[tuple[float, Callable[[str, str, float], bool]]]:
+    def _lone(self, this: Happened) -> list[tuple[float, Concerns]]:
         """When each window of a fault ends, and for whom it is, were it the only one."""
         fault, begin_s, end_s, where = this.fault, this.begin_s, this.end_s, self._where
 
@@ -245,13 +265,17 @@ class Judge:
             return any(where.sites[who] == site and lives_at(name, who, at_s) for who in (talker, listener))
 
         def across(talker: str, listener: str, at_s: float) -> bool:
+            if (
+                talker in where.two and listener in where.two
+            ):  # somebody at home on both sides is heard on the own one
+                return len({where.sites[who] in fault.places for who in (talker, listener)}) == 2
             return len({where.home(who, at_s) in fault.places for who in (talker, listener)}) == 2
 
         def away(talker: str, listener: str, at_s: float) -> bool:
             return any(
-                (where.sites[who] in fault.places) != (home in fault.places)
+                all((where.sites[who] in fault.places) != (home in fault.places) for home in homes)
                 for who in (talker, listener)
-                for home in (where.home(who, at_s), where.home(who, begin_s))
+                for homes in (where.all_homes(who, at_s), where.all_homes(who, begin_s))
             )
 
         match fault.kind:

@@ -128,6 +128,10 @@ class Tape:
             if each["kind"] in ("connected", "moved")
         ]
 
+    def all_homes(self, who: str) -> list[tuple[float, tuple[str, ...]]]:
+        """Where somebody was linked, one place or two, from when on."""
+        return [(each["ns"] / 1e9, tuple(each["homes"])) for each in self.notices.get(who, ())]
+
     def home(self, who: str, at_s: float = np.inf) -> str:
         """Where somebody was linked last, at a time; empty: nowhere yet."""
         return next((address for at, address in reversed(self.homes(who)) if at <= at_s), "")

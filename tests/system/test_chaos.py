@@ -91,6 +91,24 @@ def test_some_faults_explain_nothing(kind: str) -> None:
     assert judge.why("p1", "p2", 10.1) is None
 
 
+def test_two_homes() -> None:
+    """People with two homes are excused by no lone fault but a partition that puts them on different sides, or cuts one off from both homes; and by faults at once."""
+    homes = {"p1": ("rp1", "rp2"), "p2": ("rp2", "rp3"), "p3": ("rp3", "rp4"), "p5": ("rp1", "rp2")}
+    where = Where(WHERE.homes, WHERE.sites, {who: [(0.0, each)] for who, each in homes.items()})
+    for kind in ("kill", "freeze", "restart"):
+        judge = Judge([happened(kind, 10, 15, "rp1")], where)
+        assert judge.why("p1", "p2", 10.1) is None
+        assert judge.why("p1", "p4", 10.1), "who has one home is excused"
+    assert Judge([happened("cut", 10, 15, "rp1", "rp2")], where).why("p1", "p2", 10.1) is None
+    divided = Judge([happened("partition", 10, 30, "rp1", "rp2", "s1", "s2")], where)
+    assert divided.why("p1", "p3", 20.0)
+    assert divided.why("p1", "p2", 10.1) is None, "p2 is at home on both sides"
+    assert divided.why("p3", "p5", 10.1), "p5 is cut off from both homes"
+    assert divided.why("p3", "p5", 29.0) is None
+    both = Judge([happened("freeze", 10, 18, "rp1"), happened("kill", 12, 17, "rp2", number=1)], where)
+    assert both.why("p1", "p2", 12.1)
+
+
 def test_faults_at_once() -> None:
     """A fault that begins while another is in force explains what anybody misses, and for longer where people lose time with who does not answer."""
     first, second = happened("freeze", 10, 18, "rp1"), happened("kill", 15, 17, "rp2", number=1)

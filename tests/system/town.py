@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 from uuid import UUID
 
@@ -417,14 +418,22 @@ class Town:
         self,
         site: str,
         people: Mapping[str, Sequence[Mapping[str, Any]]],
-        more_toml: str = "",
+        more_toml: str | Mapping[str, str] = "",
         name: str = "",
     ) -> Crowd:
-        """People of a site, in a process that is started: name → streams, as in `crowd.py`."""
+        """People of a site, in a process that is started: name → streams, as in `crowd.py`.
+
+        ``more_toml``: more lines of the table ``network`` for all of them, or for each (name → lines).
+        """
+        more = dict.fromkeys(people, more_toml) if isinstance(more_toml, str) else more_toml
         name = name or f"crowd-{site}"
         plan, trace = self.folder / f"{name}.json", self.folder / f"{name}.jsonl"
         spec = [
-            {"name": who, "config": str(self.person(who, site, more_toml)), "streams": [*map(dict, streams)]}
+            {
+                "name": who,
+                "config": str(self.person(who, site, more.get(who, ""))),
+                "streams": [*map(dict, streams)],
+            }
             for who, streams in people.items()
         ]
         plan.write_text(json.dumps({"people": spec}))
@@ -435,12 +444,17 @@ class Town:
         crowd.program.start()
         return crowd
 
-    def settle(self, people: Mapping[str, Sequence[str]], stream: str | Mapping[str, str]) -> None:
+    def settle(
+        self,
+        people: Mapping[str, Sequence[str]],
+        stream: str | Mapping[str, str],
+        more_toml: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """People come to their sites (site → names) and join a stream, or each their own (name → stream); wait until all are joined."""
         for site, names in people.items():
             for who in names:
                 self._streams[who] = stream if isinstance(stream, str) else stream[who]
-            self.crowd(site, {who: [{"stream": self._streams[who]}] for who in names})
+            self.crowd(site, {who: [{"stream": self._streams[who]}] for who in names}, more_toml)
         self.until(self.all_joined, "everybody has joined")
 
     def all_joined(self) -> bool:
