@@ -100,8 +100,8 @@ class NetworkSettings(Section):
         max_length=10_000,
         description="Patterns (* ?) of stream ids whose packets a mesh sends over all its core links, so that no single loss is heard.",
     )
-    ways_file: Annotated[OptionalFileName, RESTART] = Field(
-        Path("~/.local/state/ice/ways.json"),
+    ways_file: Annotated[OptionalFileName, RESTART] = Field(  # type: ignore[assignment]
+        "~/.local/state/ice/ways.json",  # as text, so that it is read like what stands in a file
         description="Where other ways into the mesh are remembered, as Rallypoints name them; empty: nowhere. Not given, services use their state folder.",
     )
     connect_timeout_s: Annotated[float, RESTART] = Field(
