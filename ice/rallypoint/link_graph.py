@@ -107,8 +107,9 @@ def link_graph(
     us = quoted(str(here.id))
     lines += [f"{quoted(address)}->{us}{style.client}" for address in islice(clients, MAX_EDGES)]
     labels = len(edges) <= MAX_LABELS
+    several = len({edge.cost for edge in edges if edge.linked}) > 1
     for edge in edges[:MAX_EDGES]:
-        extra = _told(edge, called, labels) if style.details else []
+        extra = _told(edge, called, labels, several) if style.details else []
         drawn = _with(_LINKED if edge.linked else _NOT_LINKED, extra)
         lines.append(f"{quoted(str(edge.one))}->{quoted(str(edge.other))}{drawn}")
     if len(edges) > MAX_EDGES:
@@ -168,14 +169,14 @@ def _label(*lines: str) -> str:
     )
 
 
-def _told(edge: Edge, called: Mapping[UUID, str], labels: bool) -> list[str]:
-    """What is said of an edge: under the pointer, and where there is room beside it."""
+def _told(edge: Edge, called: Mapping[UUID, str], labels: bool, several: bool) -> list[str]:
+    """What is said of an edge: under the pointer, and where there is room beside it; the cost there only where there are ``several``."""
     ends = " – ".join(called.get(id, "")[:MAX_TEXT] or peer_id(id) for id in (edge.one, edge.other))
     cost = f"cost {edge.cost}" if edge.linked else "not linked"
     round_trip = "" if edge.round_trip_s is None else f"{edge.round_trip_s * 1_000:.1f} ms"
     told = [f"tooltip={_label(', '.join(filter(None, (ends, cost, round_trip))))}"]
-    if labels and edge.linked:
-        told += [f"label={_label(cost, round_trip)}", "fontsize=9"]
+    if labels and edge.linked and (several or round_trip):
+        told += [f"label={_label(cost if several else '', round_trip)}", "fontsize=9"]
     return told
 
 

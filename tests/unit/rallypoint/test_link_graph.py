@@ -105,9 +105,23 @@ class GraphTests(SynchronousTestCase):
         self.mesh._twins.add(id_of(1))
         text = "\n".join(self.drawn(Style(details=True)))
         self.assertIn(rf'label="rp1\n{str(id_of(1))[:18]}\nTWINS', text)
-        self.assertIn(r'[dir=none label="cost 10\n12.5 ms"]', text)
-        self.assertIn('[dir=none label="cost 10"]', text)
+        self.assertIn('label="12.5 ms"', text)
+        self.assertRegex(text, r'tooltip="(north – rp1|rp1 – north), cost 10, 12\.5 ms"')
+        self.assertIn(', not linked"', text)
         self.assertIn('peripheries=2 label="north', text)
+        self.assertEqual(text.count("fontcolor=white"), 4, "of the core, as it is drawn by default")
+        self.assertEqual(len(set(re.findall(r'pos="[-0-9.,]+!"', text))), 5, "everybody has a place")
+
+    def test_costs(self) -> None:
+        """They are written where there are several; in a crowd under the pointer only."""
+        self.peers = [linked(2, cost=300)]
+        text = "\n".join(self.drawn(Style(details=True)))
+        self.assertIn('label="cost 10"', text)
+        self.assertIn(r'label="cost 300\n12.5 ms"', text)
+        self.patch(module, "MAX_LABELS", 2)
+        text = "\n".join(self.drawn(Style(details=True)))
+        self.assertNotIn('label="cost', text)
+        self.assertIn("cost 300, 12.5 ms", text)
 
     def test_styles(self) -> None:
         """As the settings have them; none is none."""
