@@ -5,10 +5,7 @@ all guests share is the :class:`House`; its rules may be exchanged while guests 
 kept here but what :meth:`Guest.reconsider` looks at again.
 """
 
-from collections.abc import Callable
-from datetime import datetime
 from functools import partial
-from random import Random
 
 import attrs
 from OpenSSL.crypto import X509
@@ -17,103 +14,36 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ice.config.schema import RallypointSettings
 from ice.link.event import Ended, ErrorReceived, Event, HelloReceived, JoinAsked, LeaveAsked
 from ice.link.frame import MEDIA_HEADER
 from ice.link.message import ANY_SOURCE, Code, Hello, Limits, LinkRole
 from ice.link.naming import PREFIX_SHIFT, format_u64, source_prefix
 from ice.link.outbox import Outbox
 from ice.link.session import CONTROL_BURST, Session, State
-from ice.link.wake import Wake
 from ice.net.addresses import format_address
 from ice.net.clock import Clock
-from ice.net.fanout import fan_maker
 from ice.net.link import Link
-from ice.rallypoint.access import Access, Rights
-from ice.rallypoint.admission import Admission, Refused, Ticket
-from ice.rallypoint.agenda import Agenda
-from ice.rallypoint.backbone import Backbone, Far
-from ice.rallypoint.federation import Ally, Federation
+from ice.rallypoint.access import Rights
+from ice.rallypoint.admission import Refused, Ticket
+from ice.rallypoint.backbone import Far
+from ice.rallypoint.federation import Ally
+from ice.rallypoint.house import House
 from ice.rallypoint.mesh import TooManyStreams
-from ice.rallypoint.parrot import Parrot
-from ice.rallypoint.registry import ANY, KeyCollision, Registry, Subscriber
-from ice.rallypoint.relay import Refusal, Relay
-from ice.rallypoint.throttle import Throttle
+from ice.rallypoint.registry import ANY, KeyCollision, Subscriber
+from ice.rallypoint.relay import Refusal
 from ice.security.certificates import BadIdentity, Identity, Role
-from ice.security.contexts import ServerTls, forget, peer_of
+from ice.security.contexts import forget, peer_of
 from ice.security.refusals import Reason, explain
 from ice.security.trust import Peer
 
 JOINS_PER_S = 50.0  # JOIN and LEAVE that one link may ask for, once its first round is done
 LEAST_ROUND = 64.0
-MAX_ALTERNATIVES = 64  # addresses in WELCOME and BYE (docs/link-protocol.md)
 PATIENCE = 1_000  # refused questions over that rate; then the link ends
 
 #: What a link may be said to have ended by; a far side's own inventions are counted as "other".
 _CODES = frozenset(
     {*Code, "closed", "lost", *(f"{told}{reason}" for reason in Reason for told in ("", "told-"))}
 )
-
-
-@attrs.define(eq=False)
-class House:
-    """What all guests of a Rallypoint share."""
-
-    clock: Clock
-    wall: Callable[[], datetime]
-    tls: ServerTls
-    identity: Identity
-    settings: RallypointSettings
-    access: Access
-    admission: Admission
-    registry: Registry = attrs.field(factory=Registry)
-    relay: Relay = attrs.field(init=False)
-    throttle: Throttle = attrs.field(factory=Throttle)
-    #: The other Rallypoints; set by whoever assembles.
-    backbone: Backbone = attrs.field(init=False)
-    #: Those of other organisations; set likewise.
-    federation: Federation = attrs.field(init=False)
-    parrot: Parrot[Subscriber] | None = None
-    guests: set["Guest"] = attrs.field(factory=set)
-    #: When which guest needs a pulse.
-    agenda: Agenda["Guest"] = attrs.field(factory=Agenda)
-    #: Whether we have stood still ourselves.
-    wake: Wake = attrs.field(factory=Wake)
-    random: Random = attrs.field(factory=Random)
-    #: The time of the last pulse: near enough for windows and rates, and free.
-    now: float = 0.0
-    #: Links that ended, by code; JOINs and media refused by ERROR, by code; handshakes that failed, by reason.
-    ended: dict[str, int] = attrs.field(factory=dict)
-    errors: dict[str, int] = attrs.field(factory=dict)
-    handshakes_failed: dict[str, int] = attrs.field(factory=dict)
-    #: Media of links that are gone: frames and bytes sent, frames dropped in their queues.
-    sent_frames: int = 0
-    sent_bytes: int = 0
-    dropped_full: int = 0
-    dropped_old: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        self.relay = Relay(self.registry, fan_maker())
-
-    @property
-    def alternatives(self) -> tuple[str, ...]:
-        """Other ways in, for one client: those of our own settings and virtual ones first, then the members of our groups in an order of its own, so that not
-        everybody who is sent away comes to the same neighbour."""
-        plan = self.backbone.plan
-        members = list(plan.alternatives[plan.virtual :])
-        if len(members) > 1:
-            self.random.shuffle(members)
-        ways = map(str, (*self.settings.alternatives, *plan.alternatives[: plan.virtual], *members))
-        return tuple(dict.fromkeys(ways))[:MAX_ALTERNATIVES]
-
-    def media_dropped(self) -> dict[str, int]:
-        """Frames of media that were not passed on, by reason."""
-        return self.relay.dropped() | {"stale": self.wake.dropped_stale}
-
-    @property
-    def name(self) -> str:
-        """The name shown to clients and people."""
-        return self.settings.name or self.identity.name
 
 
 @attrs.frozen
@@ -166,7 +96,7 @@ class Guest:
         "ticket",
     )
 
-    def __init__(self, house: House, ticket: Ticket, port: int) -> None:
+    def __init__(self, house: "House[Guest]", ticket: Ticket, port: int) -> None:
         """``port``: the far side's, for people."""
         self.house = house
         self.ticket = ticket

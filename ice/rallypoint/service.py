@@ -34,7 +34,8 @@ from ice.rallypoint.admission import Admission, AdmissionLimits, Load, Phase, Re
 from ice.rallypoint.backbone import Backbone
 from ice.rallypoint.door import Arrival, OpenPort, Port, open_port
 from ice.rallypoint.federation import Federation
-from ice.rallypoint.guest import Guest, House
+from ice.rallypoint.guest import Guest
+from ice.rallypoint.house import House
 from ice.rallypoint.parrot import Parrot
 from ice.rallypoint.peering import Plan
 from ice.rallypoint.registry import Subscriber
@@ -98,7 +99,7 @@ class Rallypoint(Service):
         self._drain_until = 0.0
         self._parted = False
         self.started_at: float | None = None
-        self.house = House(
+        self.house: House[Guest] = House(
             clock=reactor,
             wall=wall,
             tls=tls,

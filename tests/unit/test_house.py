@@ -22,7 +22,7 @@ LAYERS = [
     # who drives engines from sockets and clocks is written down here.
     ("commands", ["ice.cli", "ice.cli.*", "ice.__main__", "twisted.plugins.*"]),
     ("daemons", ["ice.daemons", "ice.daemons.*", "ice.testing", "ice.testing.*"]),
-    ("services", ["ice.*.service", "ice.rallypoint.door", "ice.rallypoint.guest", "ice.rallypoint.status"]),
+    ("services", ["ice.*.service", "ice.rallypoint.door", "ice.rallypoint.guest", "ice.rallypoint.house"]),
     ("services", ["ice.rallypoint.backbone", "ice.rallypoint.dialout", "ice.rallypoint.federation"]),
     ("services", ["ice.rallypoint.mesh_metrics", "ice.rallypoint.peering_watch", "ice.rallypoint.reports"]),
     ("services", ["ice.streams.connect", "ice.streams.connection", "ice.streams.dialling"]),
