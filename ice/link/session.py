@@ -91,6 +91,7 @@ _PEER_FRAMES = frozenset({FrameType.RELAY, FrameType.TOPOLOGY, FrameType.INTERES
 #: What a Rallypoint may tell another of the mesh: everything at once when a link comes up, and little afterwards.
 PEER_BYTES_BURST = 64 * 1024 * 1024
 PEER_BYTES_PER_S = 4 * 1024 * 1024
+_PEER_BURST = float(PEER_BYTES_BURST)  # one object for all links
 MAX_PEER_BLOCKED = (
     16 * 1024 * 1024
 )  # a mesh of the largest size tells this much at once to one that reads slowly
@@ -162,7 +163,7 @@ class Session:
         self.out: list[bytes] = []
         self._blocked_bytes = 0
         self._most_blocked = MAX_CONTROL_BLOCKED
-        self._peer_allowance = float(PEER_BYTES_BURST)
+        self._peer_allowance = _PEER_BURST
         self._peer_counted_at = now
         self._next_txn = 0
         self._handshake_until = now + handshake_s
