@@ -12,7 +12,7 @@ from ice.observe.metrics import Metrics
 from ice.rallypoint.backbone import Backbone
 from ice.rallypoint.federation import known_code
 from ice.rallypoint.mesh import Mesh
-from ice.rallypoint.mesh_view import Peer, peer_id
+from ice.rallypoint.mesh_view import Peer, peer_id, round_trips
 
 LINK_STATES = ("linked", "connecting", "waiting")
 
@@ -38,9 +38,8 @@ def add_mesh_metrics(metrics: Metrics, backbone: Backbone, seconds: Callable[[],
         found = Counter(peer.state for peer in peers())
         return {state: found[state] for state in LINK_STATES}
 
-    def round_trips() -> dict[str, float]:
-        timed = ((peer_id(peer.id), peer.round_trip_s) for peer in peers())
-        return {id: round_trip_s for id, round_trip_s in timed if round_trip_s is not None}
+    def timed() -> dict[str, float]:
+        return {peer_id(id): round_trip_s for id, round_trip_s in round_trips(peers(), backbone.mesh).items()}
 
     def detours(reached: bool) -> Callable[[], float]:
         def count() -> float:
@@ -54,7 +53,7 @@ def add_mesh_metrics(metrics: Metrics, backbone: Backbone, seconds: Callable[[],
         return count
 
     gauge(begin + "links", "Other Rallypoints that links are wanted with, by state.", states, ("state",))
-    gauge(begin + "round_trip_seconds", "Latest round trip of each link that stands.", round_trips, ("peer",))
+    gauge(begin + "round_trip_seconds", "Latest round trip of each link that stands.", timed, ("peer",))
     gauge(
         begin + "queue_frames",
         "Media frames that wait for other Rallypoints.",

@@ -210,6 +210,7 @@ def status_document(
         f"{'OUT OF SERVICE: stopping' if here.draining else 'ACTIVE'}: "
         f"{len(inbound)} inbound peers, {len(outbound)} outbound peers"
     )
+    timed = round_trips(peers, mesh)
     counts = None if mesh is None else mesh.counts
     relays_in = 0 if counts is None else counts.passed + sum(counts.dropped().values())
     relays_out = 0 if counts is None else counts.copies
@@ -240,7 +241,7 @@ def status_document(
         "id": str(here.id),
         "name": here.name,
         "meshed": mesh is not None,
-        "peers": [_peer(peer) for peer in peers],
+        "peers": [_peer(peer, timed.get(peer.id)) for peer in peers],
         "federated": [_ally(ally) for ally in allies],
         **({} if mesh is None else _mesh(mesh, names(here, peers), [peer.id for peer in peers])),
     }
@@ -262,6 +263,21 @@ def names(here: Here, peers: Iterable[Peer]) -> dict[UUID, str]:
     return {here.id: here.name} | {peer.id: peer.name for peer in peers if peer.name}
 
 
+def round_trips(peers: Iterable[Peer], mesh: Mesh[Any] | None) -> dict[UUID, float]:
+    """Round trips of links that stand: as we have measured them, else as the far end says.  On an idle link one end asks, and serves both."""
+    told = {}
+    if mesh is not None:
+        for neighbour in mesh.neighbours:
+            if neighbour.origin is not None:
+                told[neighbour.id] = mesh.round_trip_s(mesh.origin, neighbour.origin)
+    found = (
+        (p.id, told.get(p.id) if p.round_trip_s is None else p.round_trip_s)
+        for p in peers
+        if p.state == "linked"
+    )
+    return {id: round_trip_s for id, round_trip_s in found if round_trip_s is not None}
+
+
 def _ill(here: Here, peers: Sequence[Peer], mesh: Mesh[Any] | None) -> bool:
     """Whether this Rallypoint, not another, is in trouble: alone where others are expected, or one of twins."""
     if mesh is None:
@@ -281,7 +297,7 @@ def _listed(peer: Linked) -> dict[str, Any]:
     }
 
 
-def _link(peer: Linked) -> dict[str, Any]:
+def _link(peer: Linked, round_trip_s: float | None) -> dict[str, Any]:
     return {
         "id": str(peer.id),
         "peer_id": peer_id(peer.id),
@@ -291,7 +307,7 @@ def _link(peer: Linked) -> dict[str, Any]:
         "direction": "in" if peer.inbound else "out",
         "failures": peer.failures,
         "since_s": round(peer.since_s, 1),
-        "rtt_ms": _ms(peer.round_trip_s),
+        "rtt_ms": _ms(round_trip_s),
         "received": peer.received,
         "sent": peer.sent,
         "received_bytes": peer.received_bytes,
@@ -301,12 +317,12 @@ def _link(peer: Linked) -> dict[str, Any]:
     }
 
 
-def _peer(peer: Peer) -> dict[str, Any]:
-    return _link(peer) | {"role": "leaf" if peer.leaf else "core", "cost": peer.cost}
+def _peer(peer: Peer, round_trip_s: float | None) -> dict[str, Any]:
+    return _link(peer, round_trip_s) | {"role": "leaf" if peer.leaf else "core", "cost": peer.cost}
 
 
 def _ally(ally: Ally) -> dict[str, Any]:
-    return _link(ally) | {
+    return _link(ally, ally.round_trip_s) | {
         "federation": ally.federation,
         "incoming": list(ally.incoming),
         "outgoing": list(ally.outgoing),

@@ -144,6 +144,18 @@ class StatusTests(SynchronousTestCase):
             (True, peer_id(id_of(1)), 2, 20),
         )
 
+    def test_who_does_not_ask_is_told(self) -> None:
+        """A round trip that we have not measured is as the far end says; one of a link that is gone is none."""
+        network = square()
+        far = network.nodes[1]
+        link = next(neighbour.link for neighbour in far.mesh.neighbours if neighbour.id == id_of(0))
+        far.mesh.set_round_trip(link, 0.033, network.now)
+        far.pump()
+        network.run(5)
+        self.mesh = network.nodes[0].mesh
+        self.peers = [linked(1, round_trip_s=None), linked(3), waiting(2, round_trip_s=0.1)]
+        self.assertEqual([peer["rtt_ms"] for peer in self.told()["peers"]], [33.0, 12.5, None])
+
     def test_allies(self) -> None:
         """Rallypoints of other organisations are peers by the documented names, and listed with what they share by ours."""
         document = status_document(HERE, self.peers, self.mesh, None, [ally(7), ally(8, state="waiting")])
