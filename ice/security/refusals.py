@@ -201,6 +201,12 @@ def explain(error: BaseException) -> Refusal:
         if reason in _FAILURES:
             word, sentence = _FAILURES[reason]
             return Refusal(word, sentence, by_us=word is not Reason.CLOSED)
+    if _is_reset(error):
+        return Refusal(
+            Reason.CLOSED,
+            "the other side reset the connection; where it refused us, its log says why",
+            by_us=False,
+        )
     return Refusal(
         Reason.TLS_ERROR, f"the TLS handshake failed: {'; '.join(reasons) or 'no reason given'}", by_us=True
     )
@@ -214,6 +220,12 @@ def openssl_reasons(error: SSL.Error) -> list[str]:
         for entry in entries
         if isinstance(entry, tuple) and len(entry) == 3 and isinstance(entry[2], str)
     ]
+
+
+def _is_reset(error: SSL.Error) -> bool:
+    """Whether a system call failed inside OpenSSL, of which pyOpenSSL tells the library and no more."""
+    entries = error.args[0] if error.args and isinstance(error.args[0], list) else ()
+    return any(isinstance(entry, tuple) and entry[:1] == ("system library",) for entry in entries)
 
 
 def _words(error: SSL.Error) -> str:

@@ -43,6 +43,12 @@ class Explaining(SynchronousTestCase):
             self.assertEqual(explain(error(text)).code, code)
         self.assertIn("something new", explain(error("tlsv1 alert something new")).sentence)
 
+    def test_reset(self) -> None:
+        """A connection that was reset while OpenSSL read it is told as that; pyOpenSSL knows only the library."""
+        refusal = explain(SSL.Error([("system library", "", "")]))
+        self.assertEqual((refusal.reason, refusal.by_us), (Reason.CLOSED, False))
+        self.assertIn("reset", refusal.sentence)
+
     def test_second_entry_counts(self) -> None:
         """The first entry that is known decides, an alert before all."""
         self.assertEqual(explain(error("excessive message size", "record layer failure")).code, "not-tls")
