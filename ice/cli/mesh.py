@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import click
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +24,7 @@ from ice.cli.options import config_option, json_option
 from ice.cli.pages import TIMEOUT_S, fetch_object, site
 
 MAX_DEPTH = 64  # of a tree that is shown
+GAP = 3  # between two columns of a table
 
 Row = Sequence[str]
 
@@ -48,7 +50,7 @@ def show_mesh(answer: Mapping[str, Any], console: Console) -> None:
     allies = _listed(answer, "federated")
     if allies:
         rows = [_ally_row(each) for each in allies]
-        table(console, f"Rallypoints of other organisations: {len(allies)}", _ALLIES, rows)
+        table(console, f"Rallypoints of other organisations: {len(allies)}", _ALLIES, rows, _ASIDE)
     if answer.get("meshed") is False:
         words = "  no other Rallypoint of ours is configured: [[groups]] or rallypoint.mesh.peering_file"
         _line(console, Text(words))
@@ -65,6 +67,7 @@ def show_mesh(answer: Mapping[str, Any], console: Console) -> None:
         f"Rallypoints that links are wanted with: {len(peers)}",
         _PEERS,
         [_peer_row(each) for each in peers],
+        _ASIDE,
     )
     missing = _listed(answer, "detours")
     if missing:
@@ -105,6 +108,7 @@ _ALLIES = (
     "-since",
     "why not",
 )
+_ASIDE = ("why not", "where", "id", "coming in", "going out")  # what stands below a table that is too wide
 _DETOURS = ("who", "id", "reached by way of", "-links", "-cost")
 _REACH = ("who", "id", "by way of", "-links", "-cost")
 
@@ -150,8 +154,7 @@ def _ally_row(ally: Mapping[str, Any]) -> Row:
 def _state(peer: Mapping[str, Any]) -> str:
     if peer.get("state") != "linked":
         return str(peer.get("state", "?"))
-    direction = {"in": "called us", "out": "we called"}.get(str(peer.get("direction")), "?")
-    return f"linked, {direction}"
+    return f"linked {peer.get('direction', '?')}"  # out: we called
 
 
 def _why(peer: Mapping[str, Any]) -> str:
@@ -302,8 +305,14 @@ def _who(each: Mapping[str, Any]) -> str:
 # -- both --------------------------------------------------------------------------------------------------------------
 
 
-def table(console: Console, title: str, headings: Sequence[str], rows: Sequence[Row]) -> None:
-    """Rows under headings; one that begins with ``-`` stands to the right.  On a terminal columns without anything in them are left out."""
+def table(
+    console: Console, title: str, headings: Sequence[str], rows: Sequence[Row], aside: Sequence[str] = ()
+) -> None:
+    """Rows under headings; one that begins with ``-`` stands to the right.
+
+    On a terminal columns without anything in them are left out, and those in ``aside``, one after the other, stand below the table
+    while it is too wide.
+    """
     shown = [[_plain(cell) for cell in row] for row in rows]
     names = [heading.lstrip("-") for heading in headings]
     if not rows or not console.is_terminal:
@@ -317,8 +326,19 @@ def table(console: Console, title: str, headings: Sequence[str], rows: Sequence[
             cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             _line(console, Text("  " + "  ".join(cells).rstrip()))
         return
-    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     used = [n for n in range(len(headings)) if any(row[n] for row in shown)]
+    below: list[int] = []
+    for name in aside:
+        if sum(max(cell_len(row[n]) for row in (names, *shown)) + GAP for n in used) <= console.width:
+            break
+        below += [n for n in used if names[n] == name]
+        used = [n for n in used if names[n] != name]
+    who, id = names.index("who"), names.index("id")
+    if id in below:
+        used = sorted({*used, who})
+        for row in shown:
+            row[who] = row[who] or row[id]
+    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for n in used:
         drawn.add_column(
             names[n], justify="right" if headings[n].startswith("-") else "left", overflow="fold"
@@ -326,6 +346,10 @@ def table(console: Console, title: str, headings: Sequence[str], rows: Sequence[
     for row in shown:
         drawn.add_row(*(Text(row[n]) for n in used))
     console.print(drawn)
+    for row in shown:
+        told = [row[n] for n in sorted(below) if row[n] and row[n] != row[who]]
+        if told:
+            _line(console, Text(f"  {row[who] or row[id]}: {'; '.join(told)}"))
 
 
 def _line(console: Console, text: Text) -> None:

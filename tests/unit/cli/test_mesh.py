@@ -27,10 +27,10 @@ def answer(**changes: Any) -> dict[str, Any]:
     return told | changes
 
 
-def shown(told: dict[str, Any], *, terminal: bool = False) -> str:
+def shown(told: dict[str, Any], *, terminal: bool = False, width: int = 220) -> str:
     """What is printed."""
     out = io.StringIO()
-    show_mesh(told, Console(file=out, width=220, force_terminal=terminal, color_system=None))
+    show_mesh(told, Console(file=out, width=width, force_terminal=terminal, color_system=None))
     return out.getvalue()
 
 
@@ -42,8 +42,8 @@ class MeshTests(SynchronousTestCase):
             for words in (
                 "mesh of north (core): ACTIVE: 1 inbound peers, 1 outbound peers",
                 "links are wanted with: 4",
-                "linked, called us",
-                "linked, we called",
+                "linked in ",
+                "linked out ",
                 "leaf",
                 "12.5 ms",
                 "connection refused (7 failures)",
@@ -84,6 +84,18 @@ class MeshTests(SynchronousTestCase):
         self.assertTrue(row.startswith("  -  "), row)
         self.assertIn("x" * 300, said)
         self.assertNotIn("─", said)
+
+    def test_a_narrow_terminal(self) -> None:
+        """Rows stay one line each; what has no room in the table stands below it."""
+        said = shown(answer(), terminal=True, width=80)
+        lines = [line.strip() for line in said.splitlines()]
+        row = next(line for line in lines if line.startswith("rp1 "))
+        self.assertIn("12.5 ms", row)
+        below = f"{str(id_of(9))[:18]}: rp9.example.org:7443; connection refused (7 failures)"
+        self.assertIn(below, lines)
+        self.assertIn(f"rp1: {str(id_of(1))[:18]}; 192.0.2.1:7443", lines)
+        for width in (1, 20, 40, 60, 100, 140):
+            shown(answer(), terminal=True, width=width)
 
     def test_others_in_the_mesh(self) -> None:
         """Those that no link is wanted with are listed too."""
