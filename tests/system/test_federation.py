@@ -286,7 +286,9 @@ def test_strangers(border: Border) -> None:
     )
     theirs.write_text(text + '\n[authority]\ncertificates = ["pki/both.pem"]\n')
     intruder = border.start("ice", "listen", "town", "--out", "nothing.wav", "--config", theirs)
-    wait_until(lambda: "of which only Rallypoints are let in" in town.said(), "the intruder is refused", intruder)
+    wait_until(
+        lambda: "of which only Rallypoints are let in" in town.said(), "the intruder is refused", intruder
+    )
     assert ": role: " in town.said()
     wait_until(lambda: "another organisation" in intruder.output(), "the intruder is told", intruder)
     intruder.end()
