@@ -28,6 +28,7 @@ from ice.link.wake import Wake
 from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link
 from ice.rallypoint.calling import stays
+from ice.rallypoint.codes import known_code
 from ice.rallypoint.dialout import REFUSALS, Dialout
 from ice.rallypoint.mesh import Mesh
 from ice.rallypoint.neighbours import End, Notice, Send, Settled
@@ -224,7 +225,7 @@ class Backbone:
     def lost(self, far: Far, ended: Ended) -> None:
         """A link has ended, however."""
         now = self._clock.seconds()
-        code = str(ended.code)
+        code = known_code(ended.code)
         if self._by_link.pop(far.link, None) is None:
             return
         if far.call is not None and far.call.active():

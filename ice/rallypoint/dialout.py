@@ -16,6 +16,7 @@ from ice.link.wake import Wake
 from ice.net.clock import Clock
 from ice.net.link import Link
 from ice.rallypoint.calling import Call, Calls
+from ice.rallypoint.codes import known_code
 from ice.rallypoint.peering import Expected
 from ice.streams.connection import Connection, Phase
 from ice.streams.dialling import Dialler
@@ -130,7 +131,7 @@ class Dialout:
         self.calls.answered(id)
         if id in self._owner.linked:
             return  # there is a link already: this one crossed it
-        code = str(ended.code)
+        code = known_code(ended.code)
         self.failed[code] = self.failed.get(code, 0) + 1
         call = self.calls[id]
         news = call is not None and call.why != ended.reason

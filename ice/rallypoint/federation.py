@@ -35,6 +35,7 @@ from ice.link.wake import Wake
 from ice.net.clock import Clock
 from ice.net.link import Link
 from ice.rallypoint.calling import stays
+from ice.rallypoint.codes import known_code
 from ice.rallypoint.dialout import REFUSALS, Dialout
 from ice.rallypoint.mesh import TooManyStreams
 from ice.rallypoint.peering import Expected
@@ -54,15 +55,6 @@ PATIENCE_PER_STREAM = 4.0
 PATIENCE_PER_S = 10.0
 #: One line of the log about each thing that is refused; a far side that asks for ever is counted.
 TOLD_EVERY_S = 3_600.0
-
-#: What a link or a call may be said to have ended by; whatever else a far side invents is "other".
-_CODES = frozenset(
-    {
-        *Code,
-        *(f"{told}{reason}" for reason in Reason for told in ("", "told-")),
-        *("aborted", "address", "closed", "lost", "no-such-host", "timeout", "unreachable"),
-    }
-)
 
 
 @attrs.define(eq=False)
@@ -562,11 +554,6 @@ def _media_of(ally: Ally) -> dict[str, int]:
 
 def _most_patience(treaty: Treaty) -> float:
     return LEAST_PATIENCE + PATIENCE_PER_STREAM * len(treaty.shared)
-
-
-def known_code(code: str) -> str:
-    """The code, or "other" for one that nobody here uses: a far side may say anything, and a counter has a fixed set of labels."""
-    return str(code) if code in _CODES else "other"
 
 
 def treaties_of(settings: Sequence[FederationSettings], trust: Trust, own: UUID) -> tuple[Treaty, ...]:

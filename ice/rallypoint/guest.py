@@ -26,6 +26,7 @@ from ice.net.link import Link
 from ice.rallypoint.access import Rights
 from ice.rallypoint.admission import Refused, Ticket
 from ice.rallypoint.backbone import Far
+from ice.rallypoint.codes import known_code
 from ice.rallypoint.federation import Ally
 from ice.rallypoint.house import House
 from ice.rallypoint.mesh import TooManyStreams
@@ -39,11 +40,6 @@ from ice.security.trust import Peer
 JOINS_PER_S = 50.0  # JOIN and LEAVE that one link may ask for, once its first round is done
 LEAST_ROUND = 64.0
 PATIENCE = 1_000  # refused questions over that rate; then the link ends
-
-#: What a link may be said to have ended by; a far side's own inventions are counted as "other".
-_CODES = frozenset(
-    {*Code, "closed", "lost", *(f"{told}{reason}" for reason in Reason for told in ("", "told-"))}
-)
 
 
 @attrs.frozen
@@ -194,7 +190,7 @@ class Guest:
     def ended(self, link: Link, ended: Ended) -> None:
         """The link is over; its connection may need a moment."""
         house, member = self.house, self.member
-        code = str(ended.code) if ended.code in _CODES else "other"
+        code = known_code(ended.code)
         house.ended[code] = house.ended.get(code, 0) + 1
         house.admission.ended(self.ticket)
         if self.far is not None:

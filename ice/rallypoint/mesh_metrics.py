@@ -10,7 +10,7 @@ from typing import Any
 
 from ice.observe.metrics import Metrics
 from ice.rallypoint.backbone import Backbone
-from ice.rallypoint.federation import known_code
+from ice.rallypoint.codes import known_code
 from ice.rallypoint.mesh import Mesh
 from ice.rallypoint.mesh_view import Peer, peer_id, round_trips
 

@@ -163,7 +163,19 @@ class Membership:
 class Stream:
     """One stream: its members, and what the relay reads once per packet."""
 
-    __slots__ = ("charged", "echo", "fan", "id", "key", "members", "packets", "windows")
+    __slots__ = (
+        "bytes",
+        "charged",
+        "copied_bytes",
+        "copies",
+        "echo",
+        "fan",
+        "id",
+        "key",
+        "members",
+        "packets",
+        "windows",
+    )
 
     def __init__(self, id: str, key: int) -> None:
         self.id = id
@@ -177,7 +189,9 @@ class Stream:
         self.charged: dict[int, Account] = {}
         #: Set on the parrot's stream: takes the frames instead of the recipients.
         self.echo: Callable[[Subscriber, bytes, float], None] | None = None
-        self.packets = 0
+        #: Frames that passed and their bytes, as MEDIA; copies of them handed to our listeners.
+        self.packets = self.bytes = 0
+        self.copies = self.copied_bytes = 0
 
     @property
     def listeners(self) -> int:

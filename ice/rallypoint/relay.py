@@ -131,13 +131,17 @@ class Relay:
             return None
         membership.packets += 1
         stream.packets += 1
+        stream.bytes += size
         if stream.echo is not None:
             stream.echo(subscriber, frame, now)
             return None
         fan = stream.fan
         if fan is None:
             fan = stream.fan = self._fans(stream.recipients, self._failed)
-        self.copies_delivered += len(fan.recipients) - membership.listen
+        copies = len(fan.recipients) - membership.listen
+        self.copies_delivered += copies
+        stream.copies += copies
+        stream.copied_bytes += copies * size
         fan.send(frame, subscriber.recipient)
         if self.mesh is not None:
             self._originate(self.mesh, subscriber, frame, flags, key, source, sequence, now)
@@ -166,11 +170,16 @@ class Relay:
         if verdict:
             self._not_fresh(verdict)
             return
+        size = len(frame) - MEDIA_AT
         stream.packets += 1
+        stream.bytes += size
         fan = stream.fan
         if fan is None:
             fan = stream.fan = self._fans(stream.recipients, self._failed)
-        self.copies_delivered += len(fan.recipients)
+        copies = len(fan.recipients)
+        self.copies_delivered += copies
+        stream.copies += copies
+        stream.copied_bytes += copies * size
         fan.send(frame[MEDIA_AT:], link)
 
     def _originate(

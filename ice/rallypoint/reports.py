@@ -304,7 +304,15 @@ def _sent_bytes(guest: Guest) -> int:
 
 
 def _row(stream: Any) -> StreamRow:
-    return StreamRow(stream.id, stream.key, len(stream.members), stream.packets)
+    return StreamRow(
+        id=stream.id,
+        key=stream.key,
+        clients=len(stream.members),
+        received=stream.packets,
+        received_bytes=stream.bytes,
+        sent=stream.copies,
+        sent_bytes=stream.copied_bytes,
+    )
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
