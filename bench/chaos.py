@@ -136,8 +136,11 @@ class Run:
         self._rest(False)
         time.sleep(BOTH_WAYS_S)
         self.calm_s = time.monotonic()
+        time.sleep(max(CALM_S, self.begin_s + self.seconds - self.calm_s) - CALM_S / 2)
+        self._say(f"stream-{PROTECTED}", True)  # its copies go every way, and all but the first are dropped
+        time.sleep(CALM_S / 8)
         before = self._sample()
-        time.sleep(max(CALM_S, self.begin_s + self.seconds - self.calm_s))
+        time.sleep(CALM_S * 3 / 8)
         after = self._sample()
         self.end_s = time.monotonic()
         for who in self.streams:
