@@ -107,7 +107,9 @@ ffibuilder.set_source(
             int got = read_(ssl, ice_room + total, (int)sizeof ice_room - total);
             if (got <= 0) {
                 why = get_error_(ssl, got);
-                clear_();
+                /* SSL_ERROR_SSL with nothing read: why stays in OpenSSL's queue for the caller, who reads again at once and says it. */
+                if (why != 1 || total)
+                    clear_();
                 break;
             }
             total += got;

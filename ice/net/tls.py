@@ -17,6 +17,7 @@ the queue of a slow link is *its own bounded queue* and not an unbounded one her
 import os
 import socket as sockets
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from OpenSSL import SSL
@@ -38,6 +39,9 @@ from ice.net.fanout import NOTHING, RECORD, WANT_READ, Compiled, Lane, compiled
 #: and the other links have a right to their turn.
 READS_PER_TURN = 16
 BACKLOG = 4_096  # a mesh of clients comes back all at once; the kernel cuts it to net.core.somaxconn
+
+#: Time that a far side whose handshake has failed is given to read the alert that says why.
+ALERT_S = 1.0
 
 #: Set to ``twisted`` to carry links over Twisted's own TLS instead, e.g. to compare.
 SWITCH = "ICE_TLS"
@@ -167,7 +171,7 @@ class _OwnedSocket:
         except SSL.SysCallError:
             return main.CONNECTION_LOST
         except SSL.Error as error:
-            return error
+            return self._refuse(error)
         self._shaking = False
         self._compiled = compiled()
         if self._compiled is not None:
@@ -263,6 +267,25 @@ class _OwnedSocket:
         self.doRead = self._linger
         self.startReading()
         return None
+
+    def _refuse(self, error: SSL.Error) -> Any:
+        """The handshake has failed, and OpenSSL has written the alert: close when the far side has read it, for the reason above."""
+        try:
+            self.socket.shutdown(sockets.SHUT_WR)
+        except OSError:
+            return error
+        self.stopWriting()
+        self.doRead = partial(self._hear_out, error)
+        self.reactor.callLater(ALERT_S, self._cut, error)
+        return self._hear_out(error)
+
+    def _hear_out(self, error: SSL.Error) -> Any:
+        return None if self._linger() is None else error
+
+    def _cut(self, error: SSL.Error) -> None:
+        if self.connected:
+            self.stopReading()
+            self.connectionLost(Failure(error))
 
     def _linger(self) -> Any:
         for _ in range(READS_PER_TURN):
