@@ -209,7 +209,8 @@ class _OwnedSocket:
         except SSL.SysCallError:
             end = main.CONNECTION_LOST
         except SSL.Error as error:
-            end = error
+            # Without a reason it is an end met before, whose reason has been read already: the connection broke.
+            end = error if any(error.args) else main.CONNECTION_LOST
         if self._write_wants_read:
             self._write_wants_read = False
             self.startWriting()

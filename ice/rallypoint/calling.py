@@ -4,8 +4,8 @@ Both ends of a pair may dial; which of two links stays is decided where they mee
 the lower UUID calls first and the other a moment later, and everybody spreads its calls at random: a mesh that starts all at
 once would otherwise shake hands N² times in the same second.
 
-Who does not answer is called again after 0.25 s, then twice as long each time, up to 15 s, a random half of it shaved off; who refuses us is
-called once a minute, because only a person can change that.
+Who does not answer is called again after 0.25 s, then twice as long each time, up to 1 s in the first half minute and 15 s later, a random half of it shaved off; who
+refuses us is called once a minute, because only a person can change that.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,6 +17,9 @@ import attrs
 from ice.rallypoint.peering import Expected
 
 FIRST_AGAIN_S = 0.25
+#: So soon it is called for the first half minute of trouble: a machine that starts again, a road that is mended.
+EARLY_S = 30.0
+EARLY_AGAIN_S = 1.0
 MOST_AGAIN_S = 15.0
 REFUSED_AGAIN_S = 60.0
 #: The one with the higher UUID leaves the other this much time to call first.
@@ -32,6 +35,8 @@ class Call:
     expected: Expected
     due: float
     failures: int = 0
+    #: Since when there is no link, and no hope of one at once.
+    trouble_at: float | None = None
     calling: bool = False
     #: Why there is no link, for people.
     why: str = ""
@@ -80,7 +85,7 @@ class Calls:
         """A link stands, whoever called."""
         call = self._calls.get(id)
         if call is not None:
-            call.failures, call.why = 0, ""
+            call.failures, call.trouble_at, call.why = 0, None, ""
 
     def answered(self, id: UUID) -> None:
         """Our call is over, with a link or because there is one already."""
@@ -97,9 +102,10 @@ class Calls:
             return
         call.calling, call.why = False, why
         call.failures += 1
-        wait_s = (
-            REFUSED_AGAIN_S if refused else min(MOST_AGAIN_S, FIRST_AGAIN_S * 2 ** min(call.failures - 1, 10))
-        )
+        if call.trouble_at is None:
+            call.trouble_at = now
+        most_s = EARLY_AGAIN_S if now - call.trouble_at < EARLY_S else MOST_AGAIN_S
+        wait_s = REFUSED_AGAIN_S if refused else min(most_s, FIRST_AGAIN_S * 2 ** min(call.failures - 1, 10))
         call.due = now + max(again_s or 0.0, wait_s * self._random.uniform(0.5, 1.0))
 
     def lost(self, id: UUID, why: str, now: float, *, again_s: float | None = None) -> None:

@@ -219,6 +219,13 @@ class Wishes:
             del self._waiting[key]
         return done
 
+    def settled(self, acknowledged: int | None) -> bool:
+        """Whether :meth:`settle` has something to do whatever the time is."""
+        return any(
+            key not in self._counts or (number is not None and (acknowledged is None or number <= acknowledged))
+            for key, (_, number) in self._waiting.items()
+        )
+
     def renumber(self) -> None:
         """Numbers begin anew (a new origin): who waits for an old one waits for time alone."""
         self._waiting = {key: (until, None) for key, (until, _) in self._waiting.items()}

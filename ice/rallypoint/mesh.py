@@ -363,8 +363,7 @@ class Mesh(Generic[LinkT]):
         self._say_state(now)
         flood.tick(now)
         self._conclude(now)
-        ready = [neighbour.acknowledged for neighbour in self.neighbours if neighbour.ready]
-        flood.out += map(Settled, self._wishes.settle(min(ready, default=None), now))
+        flood.out += map(Settled, self._wishes.settle(self._acknowledged, now))
         if self._expiries and self._expiries[0] <= now:
             while self._expiries and self._expiries[0] <= now:
                 self._expiries.popleft()
@@ -385,7 +384,7 @@ class Mesh(Generic[LinkT]):
     def deadline(self) -> float:
         """When :meth:`take` wants to be called at the latest; before the present when it has something already."""
         flood, wishes = self._flood, self._wishes
-        if flood.out or flood.changed:
+        if flood.out or flood.changed or wishes.settled(self._acknowledged):
             return float("-inf")
         due = min(flood.deadline, wishes.deadline, self._forget_at, self.routes.sweep_at)
         if self._expiries:
@@ -397,6 +396,11 @@ class Mesh(Generic[LinkT]):
         if self._round_trips_at < float("inf"):
             due = min(due, max(self._round_trips_at, self._states.next_at))
         return due
+
+    @property
+    def _acknowledged(self) -> int | None:
+        """The number of our interest that all neighbours hold; None: there are none."""
+        return min((neighbour.acknowledged for neighbour in self.neighbours if neighbour.ready), default=None)
 
     # -- inside ------------------------------------------------------------------------------------------------------------
 
