@@ -413,9 +413,7 @@ def test_demo_fails(tmp_path: Path) -> None:
     assert "no luck today" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("delay_s", "talking"), [(0.0, True), (0.15, True), (0.15, False)], ids=["near", "far", "far-before"]
-)
+@pytest.mark.parametrize(("delay_s", "talking"), [(0.15, True), (0.0, False)], ids=["far", "before"])
 def test_a_stopped_listener_hears_no_old_audio(place: Rallypoint, delay_s: float, talking: bool) -> None:
     """A listener stopped in mid-sentence, or before the first one, over a short or a long way, goes on with what is said now: nothing that is over 2 s
     old even leaves the link."""
