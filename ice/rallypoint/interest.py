@@ -222,7 +222,8 @@ class Wishes:
     def settled(self, acknowledged: int | None) -> bool:
         """Whether :meth:`settle` has something to do whatever the time is."""
         return any(
-            key not in self._counts or (number is not None and (acknowledged is None or number <= acknowledged))
+            key not in self._counts
+            or (number is not None and (acknowledged is None or number <= acknowledged))
             for key, (_, number) in self._waiting.items()
         )
 
