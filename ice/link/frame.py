@@ -106,10 +106,13 @@ class FrameSplitter:
         self.error: FrameError | None = None
 
     def relays(self) -> None:
-        """From here on media comes as RELAY: this is a link between Rallypoints."""
+        """From here on media comes as RELAY: this is a link between Rallypoints.
+
+        What the other lets its clients send is the other's setting: as large as a frame can be.
+        """
         self.media_kind = 0x11
         self.least_media += RELAY_HEADER
-        self.max_media += RELAY_HEADER
+        self.max_media = MAX_BODY
 
     @property
     def waiting(self) -> int:
