@@ -29,7 +29,7 @@ from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link
 from ice.rallypoint.calling import stays
 from ice.rallypoint.codes import known_code
-from ice.rallypoint.dialout import REFUSALS, Dialout
+from ice.rallypoint.dialout import REFUSALS, Dialout, Owner
 from ice.rallypoint.mesh import Mesh
 from ice.rallypoint.neighbours import End, Notice, Send, Settled
 from ice.rallypoint.peering import DEFAULT_COST, Plan
@@ -93,7 +93,7 @@ class PeerRow:
     why: str
 
 
-class Backbone:
+class Backbone(Owner[Far]):
     """The other Rallypoints of our authority.  An :class:`~ice.rallypoint.registry.Abroad` and an :class:`~ice.rallypoint.dialout.Owner`."""
 
     _log = Logger()
@@ -110,6 +110,7 @@ class Backbone:
         random: Random | None = None,
     ) -> None:
         """``dialler``: makes what dials, with the certificates of now."""
+        super().__init__()
         self.own = own
         self.mesh: Mesh[Recipient] | None = None
         self.plan = Plan()
@@ -125,7 +126,6 @@ class Backbone:
         self._believer: Believer | None = None
         self._certificate = b""
         self._round_trip: tuple[RoundTripRule, ...] = ()
-        self._by_link: dict[Link, Far] = {}
         self._unsettled: dict[int, list[Callable[[], None]]] = {}
         self._call: DelayedCall | None = None
         self._due = float("inf")
@@ -261,26 +261,6 @@ class Backbone:
             link.end(Code.LEAVING, "you are no member of a group of mine any more")
         else:
             self._adopt(link, id, name, address, inbound=False, leaf=expected.leaf)
-
-    def heard(self, link: Link, frame: bytes) -> None:
-        """The hot path of a link that we dialled."""
-        far = self._by_link.get(link)
-        if far is not None:
-            self.media(far, frame)
-
-    def event(self, link: Link, event: Event) -> None:
-        """Something else came on a link that we dialled."""
-        far = self._by_link.get(link)
-        if far is not None:
-            self.control(far, event)
-
-    def over(self, link: Link, ended: Ended) -> bool:
-        """A link that we dialled is over; whether it stood."""
-        far = self._by_link.get(link)
-        if far is None:
-            return False
-        self.lost(far, ended)
-        return True
 
     # -- ice.rallypoint.registry.Abroad --------------------------------------------------------------------------------
 

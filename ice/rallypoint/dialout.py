@@ -3,9 +3,10 @@
 Who is called, and what becomes of a link once it stands, is the *owner's* to say: the mesh's backbone, or a federation.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from random import Random
-from typing import Protocol
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from twisted.logger import Logger
@@ -27,24 +28,55 @@ REFUSALS = frozenset(
 )
 
 
-class Owner(Protocol):
-    """Whose links these are."""
+FarT = TypeVar("FarT")
+
+
+class Owner(ABC, Generic[FarT]):
+    """Whose links these are; ``FarT`` is what it makes of a link that stands."""
+
+    def __init__(self) -> None:
+        self._by_link: dict[Link, FarT] = {}
 
     @property
+    @abstractmethod
     def linked(self) -> Collection[UUID]:
         """To whom a link stands, whoever called."""
 
+    @abstractmethod
     def dialled(self, link: Link, id: UUID, name: str, address: str) -> None:
         """A Rallypoint that we called let us in."""
 
-    def heard(self, link: Link, frame: bytes) -> None:
+    @abstractmethod
+    def media(self, far: FarT, frame: bytes) -> None:
         """One frame of media; called once per packet."""
 
-    def event(self, link: Link, event: Event) -> None:
+    @abstractmethod
+    def control(self, far: FarT, event: Event) -> None:
         """Something else came."""
 
+    @abstractmethod
+    def lost(self, far: FarT, ended: Ended) -> None:
+        """A link that stood is over."""
+
+    def heard(self, link: Link, frame: bytes) -> None:
+        """One frame of media on a link that we dialled."""
+        far = self._by_link.get(link)
+        if far is not None:
+            self.media(far, frame)
+
+    def event(self, link: Link, event: Event) -> None:
+        """Something else on a link that we dialled."""
+        far = self._by_link.get(link)
+        if far is not None:
+            self.control(far, event)
+
     def over(self, link: Link, ended: Ended) -> bool:
-        """A link is over; whether it was one that stood."""
+        """A link that we dialled is over; whether it was one that stood."""
+        far = self._by_link.get(link)
+        if far is None:
+            return False
+        self.lost(far, ended)
+        return True
 
 
 class Dialout:
@@ -52,7 +84,7 @@ class Dialout:
 
     _log = Logger()
 
-    def __init__(self, clock: Clock, own: UUID, owner: Owner, wake: Wake, random: Random) -> None:
+    def __init__(self, clock: Clock, own: UUID, owner: Owner[Any], wake: Wake, random: Random) -> None:
         self.calls = Calls(own, random)
         #: Calls that came to nothing, by code.
         self.failed: dict[str, int] = {}

@@ -36,7 +36,7 @@ from ice.net.clock import Clock
 from ice.net.link import Link
 from ice.rallypoint.calling import stays
 from ice.rallypoint.codes import known_code
-from ice.rallypoint.dialout import REFUSALS, Dialout
+from ice.rallypoint.dialout import REFUSALS, Dialout, Owner
 from ice.rallypoint.mesh import TooManyStreams
 from ice.rallypoint.peering import Expected
 from ice.rallypoint.registry import ANY, KeyCollision, Registry, Subscriber
@@ -125,7 +125,7 @@ class AllyRow:
     why: str  #: why there is no link
 
 
-class Federation:
+class Federation(Owner[Ally]):
     """The Rallypoints of other organisations.  An :class:`~ice.rallypoint.dialout.Owner`."""
 
     _log = Logger()
@@ -143,6 +143,7 @@ class Federation:
         random: Random | None = None,
     ) -> None:
         """``settled``: calls back when our own mesh knows of a new listener (:meth:`ice.rallypoint.backbone.Backbone.when_settled`)."""
+        super().__init__()
         self.own = own
         self.allies: dict[UUID, Ally] = {}
         #: Links that ended, by code; ERROR told to them, by code.
@@ -156,7 +157,6 @@ class Federation:
         self.out = Dialout(clock, own, self, wake, Random() if random is None else random)
         self._treaties: dict[UUID, Treaty] = {}
         self._trust: Trust | None = None
-        self._by_link: dict[Link, Ally] = {}
         self._told = Throttle(TOLD_EVERY_S)
         self._gone = Counter[str]()
         self._stopping = False
@@ -299,26 +299,6 @@ class Federation:
         ally = self._adopt(link, peer, treaty, name, address, inbound=False)
         if ally is not None:
             self._ask(ally)
-
-    def heard(self, link: Link, frame: bytes) -> None:
-        """The hot path of a link that we dialled."""
-        ally = self._by_link.get(link)
-        if ally is not None:
-            self.media(ally, frame)
-
-    def event(self, link: Link, event: Event) -> None:
-        """Something else came on a link that we dialled."""
-        ally = self._by_link.get(link)
-        if ally is not None:
-            self.control(ally, event)
-
-    def over(self, link: Link, ended: Ended) -> bool:
-        """A link that we dialled is over; whether it stood."""
-        ally = self._by_link.get(link)
-        if ally is None:
-            return False
-        self.lost(ally, ended)
-        return True
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
