@@ -15,15 +15,13 @@ from pydantic_core import PydanticCustomError
 from ice.config.fields import (
     FileName,
     Listed,
-    OptionalAddress,
     OptionalFileName,
     Section,
     Text,
     within_bytes,
 )
-from ice.config.groups import IdField
+from ice.config.groups import DialledAddress, IdField
 from ice.link.message import MAX_STREAM_ID
-from ice.net.addresses import Address, AddressError
 
 MAX_FEDERATIONS = 64  # each costs an authority and its lists in every handshake
 MAX_ALLIES = 64  # Rallypoints of one federation: each of theirs is linked with each of ours
@@ -44,12 +42,6 @@ def _shared(value: str) -> str:
     return value
 
 
-def _dialled(address: Address | None) -> Address | None:
-    if address is not None and address.is_wildcard:
-        raise AddressError(f"{address} is no place to dial: write the name or address of their Rallypoint")
-    return address
-
-
 SharedStream = Annotated[Text, within_bytes(MAX_STREAM_ID), Field(min_length=1), AfterValidator(_shared)]
 """A stream id that another organisation may know: not one of ours beginning with ``__``, and no pattern."""
 
@@ -61,7 +53,7 @@ class AllySettings(Section):
         description="The UUID in its certificate; they tell it (ice pki show FILE).",
         examples=["c1d2e3f4-0516-4728-893a-4b5c6d7e8f90"],
     )
-    address: Annotated[OptionalAddress, AfterValidator(_dialled)] = Field(
+    address: DialledAddress = Field(
         None,
         description="Where we dial it, as its certificate names it; empty: it dials us.",
         examples=["rally.coast.example:7443"],

@@ -43,6 +43,9 @@ def _dialled(address: Address | None) -> Address | None:
     return address
 
 
+DialledAddress = Annotated[OptionalAddress, AfterValidator(_dialled)]
+"""Where a Rallypoint is dialled, or nothing: it dials."""
+
 IdField = Annotated[UUID, PlainValidator(_id), PlainSerializer(str, return_type=str)]
 """A Rallypoint's UUID, with or without braces."""
 
@@ -54,7 +57,7 @@ class MemberSettings(Section):
         description="The UUID in its certificate (ice pki show FILE tells it).",
         examples=["b0c1d2e3-f405-4617-8829-3a4b5c6d7e8f"],
     )
-    address: Annotated[OptionalAddress, AfterValidator(_dialled)] = Field(
+    address: DialledAddress = Field(
         None,
         description="Where the other members dial it, told to clients too; empty: it dials the others.",
         examples=["rp1.example.org:7443"],

@@ -336,13 +336,6 @@ class Federation(Owner[Ally]):
             total.update(_media_of(ally))
         return dict(total)
 
-    def calls_failed(self) -> dict[str, int]:
-        """Calls that came to nothing, by code of a fixed set."""
-        counted = Counter[str]()
-        for code, count in self.out.failed.items():
-            counted[known_code(code)] += count
-        return dict(counted)
-
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _adopt(

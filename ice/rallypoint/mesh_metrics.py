@@ -10,7 +10,6 @@ from typing import Any
 
 from ice.observe.metrics import Metrics
 from ice.rallypoint.backbone import Backbone
-from ice.rallypoint.codes import known_code
 from ice.rallypoint.mesh import Mesh
 from ice.rallypoint.mesh_view import Peer, peer_id, round_trips
 
@@ -68,13 +67,11 @@ def add_mesh_metrics(metrics: Metrics, backbone: Backbone, seconds: Callable[[],
     gauge(begin + "streams_wanted", "Streams wanted by anybody.", of(lambda mesh: len(mesh.ledger.wanted)))
     gauge(begin + "trees", "Trees in use.", of(lambda mesh: len(mesh.forest)))
     gauge(begin + "windows", "Forwarding windows held.", of(lambda mesh: mesh.routes.windows))
-    counter(
-        begin + "links_ended_total", "Links that ended, by code.", lambda: _by_code(backbone.ended), ("code",)
-    )
+    counter(begin + "links_ended_total", "Links that ended, by code.", lambda: backbone.ended, ("code",))
     counter(
         begin + "calls_failed_total",
         "Calls that came to nothing, by code.",
-        lambda: _by_code(backbone.out.failed),
+        lambda: backbone.out.failed,
         ("code",),
     )
     counter(
@@ -121,11 +118,3 @@ def add_mesh_metrics(metrics: Metrics, backbone: Backbone, seconds: Callable[[],
         "Forwarding windows forgotten for want of room.",
         of(lambda mesh: mesh.counts.windows_evicted),
     )
-
-
-def _by_code(counts: dict[str, int]) -> dict[str, int]:
-    """Codes that a far side has made up, together."""
-    found = Counter[str]()
-    for code, count in counts.items():
-        found[known_code(code)] += count
-    return found

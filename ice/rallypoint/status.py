@@ -223,7 +223,7 @@ def _add_federation(metrics: Metrics, rallypoint: Rallypoint) -> None:
     counter(
         begin + "federation_calls_failed_total",
         "Calls that came to nothing, by code.",
-        federation.calls_failed,
+        lambda: federation.out.failed,
         ("code",),
     )
     counter(

@@ -16,7 +16,6 @@ import pytest
 
 from ice.cli.speech import SPEECH
 from ice.cli.trace import compare, read_trace
-from ice.config.schema import NetworkSettings
 from ice.media import quality, wav
 
 from .roads import obstacle
@@ -353,9 +352,6 @@ def said(program: Program) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
-@pytest.mark.skipif(
-    "homes" not in NetworkSettings.model_fields, reason="clients have one home in this version"
-)
 def test_dual_homed_people_miss_nothing(built: Town) -> None:
     """Protected speech of people with two homes: whichever Rallypoint is killed or frozen, whichever link is cut, nothing is lost and nothing doubled."""
     built.restore()

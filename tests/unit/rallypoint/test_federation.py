@@ -374,7 +374,7 @@ class Refusing(Case):
         (row,) = a1.federation.rows(coasts.clock.seconds())
         self.assertEqual((row.state, row.failures), ("waiting", 1))
         self.assertIn("none of the 1 authorities trusted here", row.why)
-        self.assertEqual(a1.federation.calls_failed(), {Code.IDENTITY: 1})
+        self.assertEqual(a1.federation.out.failed, {Code.IDENTITY: 1})
 
     def test_who_answers_in_their_place(self) -> None:
         """One of our own at their address is no ally."""
@@ -385,7 +385,7 @@ class Refusing(Case):
         a1.agree(treaty)
         coasts.run(2.0)
         self.assertEqual(a1.federation.allies, {})
-        self.assertEqual(set(a1.federation.calls_failed()), {Code.IDENTITY})
+        self.assertEqual(set(a1.federation.out.failed), {Code.IDENTITY})
 
 
 class Reloading(Case):
