@@ -33,6 +33,8 @@ from ice.config.fields import (
     within_bytes,
 )
 from ice.config.groups import MAX_GROUPS, GroupSettings, MeshSettings, distinct_names
+from ice.config.patches import MAX_PATCHES, PatchSettings, distinct_patches
+from ice.config.reflector import ReflectorSettings
 from ice.config.reports import ReportSettings
 from ice.net.addresses import Address
 
@@ -380,4 +382,8 @@ class Config(Section):
     )
     federations: Annotated[Listed[FederationSettings], AfterValidator(distinct_federations)] = Field(
         (), max_length=MAX_FEDERATIONS
+    )
+    reflector: ReflectorSettings = Field(default_factory=ReflectorSettings)
+    patches: Annotated[Listed[PatchSettings], AfterValidator(distinct_patches)] = Field(
+        (), max_length=MAX_PATCHES
     )

@@ -1,0 +1,79 @@
+"""``[[patches]]``: which streams are joined so that their people hear each other, for ``ice-patch``.
+
+A stream is in at most one enabled patch: that rule is what keeps a circle of patches from ever being built. A
+patch that waits (``enabled = false``) may name any stream.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from ice.config.fields import Listed, Section, Text, within_bytes
+from ice.config.reflector import StreamId
+
+MAX_PATCHES = 4_096
+MIN_STREAMS = 2
+MAX_STREAMS = 128  # the bound of a bridge in the original
+
+
+class PatchSettings(Section):
+    """Streams whose people hear each other, whatever codecs and keys the streams use. For ice-patch."""
+
+    id: Annotated[Text, within_bytes(64)] = Field(
+        min_length=1,
+        description="What the patch is known by, on every patch server; never changed.",
+        examples=["north-south"],
+    )
+    name: Annotated[Text, within_bytes(256)] = Field(
+        "", description="Name of the patch, for people; empty: its id."
+    )
+    streams: Listed[StreamId] = Field(
+        min_length=MIN_STREAMS,
+        max_length=MAX_STREAMS,
+        description="Ids of the streams that are joined, 2 to 128; a stream is in one enabled patch at most.",
+        examples=[("north", "south")],
+    )
+    enabled: bool = Field(
+        True, description="Set to false, the patch is kept ready, and nothing passes through it."
+    )
+    mode: Literal["relay", "transcode", "mixed"] = Field(
+        "relay",
+        description="How speech passes: relay (as it is, with the other stream's key), transcode (coded anew for each stream, "
+        "every talker by himself) or mixed (one anonymous mix for each stream).",
+    )
+
+    @field_validator("streams")
+    @classmethod
+    def _each_stream_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        seen: set[str] = set()
+        for index, stream in enumerate(value):
+            if stream in seen:
+                raise PydanticCustomError(
+                    "twice", "{stream} is listed twice", {"stream": stream[:40], "below": index}
+                )
+            seen.add(stream)
+        return value
+
+
+def distinct_patches(patches: tuple[PatchSettings, ...]) -> tuple[PatchSettings, ...]:
+    """Refuse a second patch of one id, and a stream in two enabled patches."""
+    ids: set[str] = set()
+    owners: dict[str, str] = {}
+    for index, patch in enumerate(patches):
+        if patch.id in ids:
+            raise PydanticCustomError(
+                "twice",
+                'a patch has the id "{id}" already; each has an id of its own',
+                {"id": patch.id[:40], "below": index},
+            )
+        ids.add(patch.id)
+        for stream in patch.streams if patch.enabled else ():
+            if (owner := owners.setdefault(stream, patch.id)) != patch.id:
+                raise PydanticCustomError(
+                    "loop",
+                    '"{stream}" is in two enabled patches, "{owner}" and "{id}": speech could go round for ever; '
+                    "join all their streams in one patch, or switch one of the two off",
+                    {"stream": stream[:40], "owner": owner[:40], "id": patch.id[:40], "below": index},
+                )
+    return patches
