@@ -12,7 +12,7 @@ from ice.errors import LocalError, RemoteError
 Pcm: TypeAlias = npt.NDArray[np.int16]  # int16[n], mono, 48 kHz unless a name says otherwise
 
 SAMPLE_RATE: Final = 48_000  # Hz, of all PCM inside the suite
-FRAMINGS_MS: Final = (20, 40, 60, 80, 100)
+FRAMINGS_MS: Final = (20, 40, 60, 80, 100, 120)  # more than 120 ms no Opus packet holds (RFC 6716 §3.2.5)
 MAX_CONCEAL: Final = SAMPLE_RATE  # one second: whoever asks for more has lost the talker, not a packet
 
 
