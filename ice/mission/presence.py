@@ -143,7 +143,9 @@ class Descriptor:
 
     identity: Identity
     ts: int = 0  #: unix seconds of sending; 0: not told
-    next_update: int = 0  #: unix seconds by which the next one is sent; equal to ``ts``: good-bye; 0: not told
+    next_update: int = (
+        0  #: unix seconds by which the next one is sent; equal to ``ts``: good-bye; 0: not told
+    )
     comment: str = ""
     disposition: int = 0  #: u32, see :class:`Disposition`
     group_aliases: tuple[GroupAlias, ...] = ()
@@ -235,9 +237,7 @@ def _identity(who: Tolerant) -> Identity:
 
 def _aliases(top: Tolerant) -> tuple[GroupAlias, ...]:
     return tuple(
-        GroupAlias(
-            text(each.text("groupId")), text(each.text("alias")), each.whole("status", 0, 0, 0xFFFF)
-        )
+        GroupAlias(text(each.text("groupId")), text(each.text("alias")), each.whole("status", 0, 0, 0xFFFF))
         for each in top.objects("groupAliases")[:MAX_ALIASES]
     )
 
