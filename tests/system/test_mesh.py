@@ -74,8 +74,14 @@ def others(pairs: Sequence[Pair], concerned: Sequence[Pair]) -> list[Pair]:
 
 def assert_whole(pairs: Sequence[Pair]) -> None:
     """Nothing is lost, unsent, doubled or out of order."""
+    assert_complete(pairs)
+    assert not [p for p in pairs if p.disordered], told(pairs)
+
+
+def assert_complete(pairs: Sequence[Pair]) -> None:
+    """Nothing is lost, unsent or doubled."""
     assert pairs
-    wrong = [p for p in pairs if p.lost or p.unsent or p.doubled or p.disordered]
+    wrong = [p for p in pairs if p.lost or p.unsent or p.doubled]
     assert not wrong, told(wrong)
 
 
@@ -360,37 +366,56 @@ def test_dual_homed_people_miss_nothing(built: Town) -> None:
         built.crowd(site, {who: [{"stream": "twice"}]}, more_toml="homes = 2", name=f"dual-{site}")
     names = list(people.values())
     built.until(lambda: all(built.tape.read().up(who, "twice") for who in names), "they have joined")
-    time.sleep(2.0)  # the second link
     begin_s = time.monotonic()
     for who in names:
         built.tell(who, "talk", stream="twice", flags=PROTECTED)
-    time.sleep(0.5)
+    await_two_homes(built, names)
     built.kill("rp1")
     time.sleep(1.5)
     built.launch("rp1")
     built.await_ready("rp1")
     built.until(built.whole, "rp1 is back")
-    built.until(lambda: all_dual(built, names), "everybody has two homes again")
+    await_two_homes(built, names)
     built.freeze("rp3")
     time.sleep(ALIVE_S + 1.0)
     built.thaw("rp3")
     built.until(built.whole, "rp3 is back")
-    built.until(lambda: all_dual(built, names), "everybody has two homes again")
+    await_two_homes(built, names)
     for a, b in (("rp1", "rp5"), ("s1", "rp1")):
         built.roads.cut(a, b)
         time.sleep(1.0)
         built.roads.heal()
         built.until(built.whole, "the links stand again")
+        await_two_homes(built, names)
     for who in names:
         built.tell(who, "hush", stream="twice")
     time.sleep(0.5)
     built.mark()
     pairs = [pair for pair in built.tape.pairs(begin_s) if pair.stream == "twice"]
     assert len(pairs) == 6
-    assert_whole(pairs)
+    assert_complete(pairs)
+    # A path that comes to a talker in mid-sentence may be quicker than the one that carried alone, by what a busy machine keeps back: a jitter buffer's daily bread.
+    assert max(p.disordered for p in pairs) <= 10, told(pairs)
+    assert max(p.silence_s for p in pairs) <= SLOW_S, told(pairs)
 
 
-def all_dual(town: Town, names: Sequence[str]) -> bool:
-    """Whether each of them is linked with two Rallypoints, by the Rallypoints' own account; a third that is better stands by until nobody talks."""
-    links = [link["name"] for name in town.rallypoints for link in town.status(name)["links"]]
-    return all(2 <= links.count(who) <= 3 for who in names)
+def await_two_homes(town: Town, names: Sequence[str]) -> None:
+    """Wait until everybody's speech goes out twice: a Rallypoint that was frozen still counts links that are gone, the talker knows better."""
+
+    def spoken(who: str) -> tuple[int, int]:
+        counts = town.tape.counts[who]
+        return counts["sent"], counts["copies"]
+
+    def twice() -> bool:
+        town.mark()
+        before = {who: spoken(who) for who in names}
+        time.sleep(0.2)
+        town.mark()
+        gains = [
+            (now[0] - then[0], now[1] - then[1])
+            for who in names
+            for then, now in [(before[who], spoken(who))]
+        ]
+        return all(copies == sent > 0 for sent, copies in gains)
+
+    town.until(twice, "everybody has two homes")
