@@ -36,6 +36,7 @@ from ice.config.groups import MAX_GROUPS, GroupSettings, MeshSettings, distinct_
 from ice.config.patches import MAX_PATCHES, PatchSettings, distinct_patches
 from ice.config.reflector import ReflectorSettings
 from ice.config.reports import ReportSettings
+from ice.config.traffic import TrafficSettings
 from ice.net.addresses import Address
 
 MAX_STREAM_BYTES = 256  # a stream id on the link (docs/link-protocol.md, JOIN)
@@ -375,6 +376,7 @@ class Config(Section):
     authority: AuthoritySettings = Field(default_factory=AuthoritySettings)
     network: NetworkSettings = Field(default_factory=NetworkSettings)
     media: MediaSettings = Field(default_factory=MediaSettings)
+    traffic: TrafficSettings = Field(default_factory=TrafficSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     rallypoint: RallypointSettings = Field(default_factory=RallypointSettings)
     groups: Annotated[Listed[GroupSettings], AfterValidator(distinct_names)] = Field(
