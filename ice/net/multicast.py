@@ -1,0 +1,567 @@
+"""Datagrams on a local network: one place where they are heard, one where they are said, and whether that works just now.
+
+A :class:`Place` says where: a multicast group (one of each direction, if need be), a single machine, or everybody (broadcast).  A :class:`MulticastSocket` is
+the place in use.  It tells its owner two things: each datagram with its sender (``received``), and whether the place can be used, with a sentence
+(``changed``).  What the datagrams are is not its affair: streams, ballots and reflectors are built on it alike.
+
+::
+
+    closed --- the interface is there, has an address, sockets open, the group is joined ---> open
+      ^                                                                                         |
+      +---- interface gone or without carrier or address, nothing can be sent for a second <----+
+
+**Which interface.**  The one that is named; where none is, the one by which the kernel routes to the group; where there is no route, the only one that
+can multicast.  It is asked again whenever the interfaces change (:mod:`ice.net.interfaces`), and every second while closed.  An interface that returns under its
+name is another one for the kernel, with another number: the sockets are opened anew.  One whose address changed is the same: the group is left and joined again,
+so that switches and routers hear of it from the address that is now true.
+
+**Joining again after silence.**  A switch that has lost its memory does not send us the group any more, and nobody would notice.  When nothing was heard for ``rejoin_s``, the
+group is left and joined on the same socket, which makes the kernel report its membership.  What waits in the socket is not touched by that, the two calls follow each other within
+some microseconds, and they are made only when nothing has come for seconds.  Membership belongs to an interface: while another program of this machine is in the
+same group, the kernel reports nothing on our leaving and joining.
+
+**Our own voice.**  Loopback is on by default, so that two programs of one machine hear each other; what we said ourselves comes back too and is dropped, known by our own talking port.
+"""
+
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import attrs
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from ice.net import multicast_options as options
+from ice.net.addresses import Address
+from ice.net.clock import DelayedCall
+from ice.net.interfaces import Interface, InterfaceTrouble, InterfaceWatch, route_to
+from ice.net.multicast_options import VOICE
+
+MAX_DATAGRAM: Final = (
+    65_507  # the largest payload of one UDP datagram over IPv4; over IPv6 no more is taken either
+)
+BATCH: Final = 32  # datagrams of one socket before others have their turn: a millisecond of Python
+PULSE_S: Final = 1.0  # how often a closed place is tried, and a silent one looked at
+FAILING_S: Final = 1.0  # nothing could be sent for this long: the path is closed
+REJOIN_S: Final = 8.0
+
+
+@attrs.frozen
+class Place:
+    """Where datagrams are heard (``rx``) and said (``tx``), on which interface, and how.
+
+    ``rx`` and ``tx`` are IP addresses: groups, machines or broadcasts, of one family or of two.  ``interface`` is a name, or "" for the one that the kernel routes to.
+    ``ttl`` (hops): how many networks a datagram to a group reaches, 1: this one.  ``priority``: 0 best effort, 1 signalling, 2 video, 3 voice.  ``loopback``: other programs of this
+    machine hear us.  ``sources``: the only machines that are listened to (source-specific multicast); none: all.  ``sealed``: payloads are ciphertext, of which nothing is read.
+    """
+
+    rx: Address
+    tx: Address
+    interface: str = ""
+    ttl: int = 1
+    priority: int = VOICE
+    loopback: bool = True
+    sources: tuple[str, ...] = ()
+    sealed: bool = False
+
+    def trouble(self) -> str:
+        """What is wrong with this place, in a sentence; "" where nothing is."""
+        for what, address in (("rx", self.rx), ("tx", self.tx)):
+            if address.ip is None:
+                return f"{what} {address} is a name; write the IP address of a group or of a machine"
+            if not 0 < address.port <= 65535:
+                return f"{what} {address} has no port: expected 1–65535"
+        if not 0 <= self.ttl <= 255:
+            return f"a time to live of {self.ttl} is not in 0–255"
+        for source in self.sources:
+            ip = Address(source, 0).ip
+            if ip is None or ip.is_multicast or (":" in source) is not (":" in self.rx.host):
+                return f"source {source[:40]} is not the IP address of a machine that could send to {self.rx}"
+        if self.sources and not options.is_multicast(self.rx.host):
+            return f"sources are for groups; {self.rx.host} is none"
+        return ""
+
+
+@attrs.define
+class SocketCounts:
+    """What one :class:`MulticastSocket` did and met.  Datagrams, unless said otherwise."""
+
+    sent: int = 0  #: given to the kernel
+    sent_bytes: int = 0  #: their payloads
+    unsent: Counter[str] = attrs.field(
+        factory=Counter
+    )  #: not sent, by reason: ``closed`` or the kernel's name of the error (eperm, enetunreach, enobufs, emsgsize, …)
+    received: int = 0  #: given to the owner
+    received_bytes: int = 0  #: their payloads
+    own: int = 0  #: our own, looped back by the kernel, not given to the owner
+    too_large: int = 0  #: longer than 65,507 bytes, dropped
+    empty: int = 0  #: without payload, dropped
+    other_interface: int = 0  #: of the same IPv6 group on another interface, dropped
+    kernel_dropped: int = 0  #: dropped by the kernel, since we were too slow to read
+    receive_errors: int = 0  #: reading failed
+    owner_errors: int = 0  #: the owner raised an exception
+    opens: int = 0  #: times the sockets were opened
+    joins: int = 0  #: times the group was joined, however often
+    rejoins: int = 0  #: of those, after silence or a change of address
+    join_failures: Counter[str] = attrs.field(factory=Counter)  #: by the kernel's name of the error
+
+
+@attrs.frozen
+class SocketStatus:
+    """How a :class:`MulticastSocket` stands.  Times are the reactor's seconds."""
+
+    interface: str  #: in use, or wanted, or "" where none is needed
+    rx: str
+    tx: str
+    joined: bool  #: a member of the group just now
+    up: bool
+    why: str
+    heard_at: float | None  #: when the last datagram came
+
+
+class Received(Protocol):
+    """What a socket does with each datagram."""
+
+    def __call__(self, data: bytes, sender: Address) -> None:
+        """``data`` came from ``sender``."""
+
+
+class MulticastSocket:
+    """A :class:`Place` in use: :meth:`start` it, :meth:`send` at any time, :meth:`stop` it.
+
+    ``received(data, sender)`` gets each datagram of others, 1 to 65,507 bytes.  ``changed(up, why)`` is called when the place becomes usable or ceases to be, the first time from
+    :meth:`start`; ``why`` is a sentence.  ``watch``: share one among all the sockets of a program.  ``listen``, ``talk``: do only one of the two.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        place: Place,
+        received: Received,
+        changed: Callable[[bool, str], None],
+        *,
+        rejoin_s: float = REJOIN_S,
+        listen: bool = True,
+        talk: bool = True,
+        watch: InterfaceWatch | None = None,
+    ) -> None:
+        """``rejoin_s``: join again after so much silence, in seconds; 0: never."""
+        self.place = place
+        self.counts = SocketCounts()
+        self.up = False
+        self.why = "not tried yet"
+        self.joined = False
+        self.heard_at: float | None = None
+        self._reactor = reactor
+        self._received = received
+        self._changed = changed
+        self._rejoin_s = rejoin_s
+        self._listen = listen
+        self._talk = talk
+        self._watch = watch if watch is not None else InterfaceWatch(reactor)
+        self._using: Interface | None = None
+        self._rx: socket.socket | None = None
+        self._tx: socket.socket | None = None
+        self._ear: _Ear | None = None
+        self._own_host = ""
+        self._own_port = 0
+        self._to: tuple[str, int] | tuple[str, int, int, int] = ("", 0)
+        self._quiet_since = 0.0
+        self._failing_since: float | None = None
+        self._failing_why = ""
+        self._dropped = 0
+        self._told: bool | None = None
+        self._running = False
+        self._failed = False
+        self._pulse: DelayedCall | None = None
+
+    # -- for the owner -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Use the place as soon as that is possible, and again whenever it is; starting twice is harmless."""
+        if not self._running:
+            self._running = True
+            self._watch.add(self._look)
+            self._look()
+            self._beat()
+
+    def stop(self) -> None:
+        """Be done; nothing is told afterwards.  Stopping twice is harmless."""
+        if self._running:
+            self._running = False
+            self._watch.remove(self._look)
+            if self._pulse is not None and self._pulse.active():
+                self._pulse.cancel()
+            self._close()
+            self.up, self.why = False, "left"
+
+    def send(self, data: bytes) -> bool:
+        """Send one datagram to ``place.tx``; False, and counted by reason, where the kernel did not take it."""
+        tx, counts = self._tx, self.counts
+        if tx is None:
+            counts.unsent["closed"] += 1
+            return False
+        try:
+            tx.sendto(data, self._to)
+        except OSError as error:
+            self._not_sent(error)
+            return False
+        counts.sent += 1
+        counts.sent_bytes += len(data)
+        if self._failing_since is not None:
+            self._sent_again()
+        return True
+
+    def status(self) -> SocketStatus:
+        """How it stands."""
+        using = self._using
+        return SocketStatus(
+            interface=self.place.interface if using is None else using.name,
+            rx=str(self.place.rx),
+            tx=str(self.place.tx),
+            joined=self.joined,
+            up=self.up,
+            why=self.why,
+            heard_at=self.heard_at,
+        )
+
+    # -- inside: opening and closing -----------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Open, close, or join again, as the interfaces are now."""
+        if not self._running:
+            return
+        try:
+            wanted = self._choose()
+        except _Closed as closed:
+            self._close()
+            self._tell(False, str(closed))
+            return
+        before = self._using
+        if self._is_open and _number(before) == _number(wanted):
+            self._using = wanted
+            if wanted is not None and before is not None and wanted.addresses != before.addresses:
+                self._rejoin()
+            return
+        self._close()
+        self._open(wanted)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._tx is not None or self._rx is not None
+
+    def _open(self, interface: Interface | None) -> None:
+        place, counts = self.place, self.counts
+        index = 0 if interface is None else interface.index
+        name = "" if interface is None else interface.name
+        step, joining = f"cannot open a socket for {place.tx}", False
+        try:
+            if self._listen:
+                step = f"cannot listen on {place.rx}"
+                self._rx = options.listening(place.rx, index, shared=self._shared)
+            if self._talk:
+                step = f"cannot send to {place.tx}"
+                self._tx = self._rx if self._symmetric else options.talking(place.tx, index)
+                assert self._tx is not None
+                options.mark(
+                    self._tx, place.tx, ttl=place.ttl, priority=place.priority, loopback=place.loopback
+                )
+                host, self._own_port = self._tx.getsockname()[:2]
+                self._own_host = host if self._tx is self._rx and host not in ("0.0.0.0", "::") else ""
+                self._to = options.destination(place.tx, index)
+            if self._rx is not None and self._hears_group:
+                step, joining = f"cannot join {place.rx.host}" + (f" on {name}" if name else ""), True
+                options.join(self._rx, place.rx.host, index, place.sources)
+                self.joined = True
+                counts.joins += 1
+        except OSError as error:
+            if joining:
+                counts.join_failures[options.reason(error)] += 1
+            self._using = interface
+            self._close()
+            why = options.explain(
+                error, to=place.rx.host if joining else place.tx.host, interface=name, joining=joining
+            )
+            self._tell(False, f"{step}: {why}")
+            return
+        self._using = interface
+        counts.opens += 1
+        self._quiet_since = self._reactor.seconds()
+        self._failing_since = None
+        self._dropped = 0
+        if self._rx is not None:
+            self._ear = _Ear(self._reactor, self._rx, self._read, self._ear_lost)
+        self._tell(True, self._where())
+
+    def _close(self) -> None:
+        if self._ear is not None:
+            self._ear.close()
+            self._ear = None
+        for sock in (self._tx, self._rx):
+            if sock is not None:
+                sock.close()  # which leaves the group
+        self._tx = self._rx = self._using = None
+        self.joined = False
+        self._failing_since = None
+
+    def _ear_lost(self) -> None:
+        """The reactor gave the socket up."""
+        self._close()
+        self._tell(False, "the socket was lost; it is opened again")
+
+    @property
+    def _symmetric(self) -> bool:
+        """Machine to machine: what we say comes from the port where we listen (RFC 4961), so that it finds its way back through a NAT."""
+        rx, tx = self._rx, self.place.tx.host
+        return (
+            rx is not None
+            and not self._shared
+            and not options.is_multicast(tx)
+            and tx != options.BROADCAST
+            and options.family_of(tx) == rx.family
+        )
+
+    @property
+    def _hears_group(self) -> bool:
+        return options.is_multicast(self.place.rx.host)
+
+    @property
+    def _shared(self) -> bool:
+        """Whether others may listen at the same address and port: on a group or a broadcast, all hear the same."""
+        host = self.place.rx.host
+        return self._hears_group or host == options.BROADCAST or self._watch.broadcast(host)
+
+    def _where(self) -> str:
+        place, using = self.place, self._using
+        on = f" on {using.name}" if using is not None else ""
+        if self.joined:
+            return f"joined {place.rx}{on}"
+        return f"{'listening at ' + str(place.rx) if self._listen else 'talking to ' + str(place.tx)}{on}"
+
+    # -- inside: which interface ---------------------------------------------------------------------------------------
+
+    def _choose(self) -> Interface | None:
+        """The interface to use, or None where none matters.  Raises :class:`_Closed` with a sentence."""
+        place, watch = self.place, self._watch
+        if trouble := place.trouble():
+            raise _Closed(trouble)
+        hosts = [place.rx.host] * self._listen + [place.tx.host] * self._talk
+        groups = [host for host in hosts if options.is_multicast(host)]
+        name = place.interface or next((zone for host in groups if (zone := host.partition("%")[2])), "")
+        if not name and not groups and options.BROADCAST not in hosts:
+            return None
+        if watch.trouble:
+            raise _Closed(watch.trouble)
+        if name:
+            chosen = watch.present.get(name)
+            if chosen is None:
+                raise _Closed(f"there is no interface {name[:40]} here: ip -brief link")
+        else:
+            chosen = self._default(next(iter(groups), options.BROADCAST))
+        _check(chosen, groups)
+        return chosen
+
+    def _default(self, group: str) -> Interface:
+        """The interface that is meant where none is named."""
+        watch = self._watch
+        try:
+            index = route_to(group)
+        except InterfaceTrouble as trouble:
+            raise _Closed(str(trouble)) from None
+        routed = None if index is None else watch.by_index(index)
+        if routed is not None:
+            return routed
+        able = [each for each in watch.present.values() if each.up and each.multicast and not each.loopback]
+        if len(able) == 1:
+            return able[0]
+        net = "ff00::/8" if ":" in group else "239.0.0.0/8"
+        if not able:
+            raise _Closed("no interface that is up can multicast: sudo ip link set dev NAME up multicast on")
+        raise _Closed(
+            f"no interface is named, there is no route to {group}, and {' and '.join(each.name for each in able[:4])} could be meant: "
+            f"name one, or: sudo ip route add {net} dev {able[0].name}"
+        )
+
+    # -- inside: time --------------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        self._pulse = self._reactor.callLater(PULSE_S, self._beat)
+        try:
+            if not self._is_open:
+                self._look()
+                return
+            if not self.up:
+                self._probe()
+            now = self._reactor.seconds()
+            if self.joined and self._rejoin_s and now - self._quiet_since >= self._rejoin_s:
+                self._rejoin()
+            elif self._hears_group and not self.joined and self._rx is not None:
+                self._look()
+        except Exception:
+            self._log.failure("a turn of the multicast socket at {place} failed", place=str(self.place.rx))
+
+    def _rejoin(self) -> None:
+        """Leave and join, so that switches and routers hear of us again."""
+        rx, using, place, counts = self._rx, self._using, self.place, self.counts
+        self._quiet_since = self._reactor.seconds()
+        if rx is None or using is None or not self.joined:
+            return
+        options.leave(rx, place.rx.host, using.index, place.sources)
+        try:
+            options.join(rx, place.rx.host, using.index, place.sources)
+        except OSError as error:
+            counts.join_failures[options.reason(error)] += 1
+            why = options.explain(error, to=place.rx.host, interface=using.name, joining=True)
+            self._close()
+            self._tell(False, f"cannot join {place.rx.host} on {using.name} again: {why}")
+            return
+        counts.joins += 1
+        counts.rejoins += 1
+
+    # -- inside: sending -----------------------------------------------------------------------------------------------
+
+    def _not_sent(self, error: OSError) -> None:
+        why = options.reason(error)
+        self.counts.unsent[why] += 1
+        if why == "emsgsize":
+            return  # the datagram's fault, not the path's
+        now = self._reactor.seconds()
+        if self._failing_since is None:
+            self._failing_since = now
+        elif self.up and now - self._failing_since >= FAILING_S:
+            using = "" if self._using is None else self._using.name
+            said = options.explain(error, to=self.place.tx.host, interface=using)
+            self._tell(False, f"cannot send to {self.place.tx}: {said}")
+
+    def _sent_again(self) -> None:
+        self._failing_since = None
+        if not self.up:
+            self._tell(True, self._where())
+
+    def _probe(self) -> None:
+        """Whether sending works again: an empty datagram, which says nothing to anybody."""
+        if self._tx is None or self._failing_since is None:
+            return
+        try:
+            self._tx.sendto(b"", self._to)
+        except OSError:
+            return
+        self._sent_again()
+
+    # -- inside: hearing -----------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """What has come, up to :data:`BATCH` datagrams."""
+        rx, counts, using = self._rx, self.counts, self._using
+        if rx is None:
+            return
+        strict = using is not None and rx.family == socket.AF_INET6 and self._hears_group
+        for _ in range(BATCH):
+            try:
+                data, ancillary, flags, sender = rx.recvmsg(MAX_DATAGRAM + 1, options.ANCILLARY_BYTES)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                counts.receive_errors += 1
+                break
+            if ancillary:
+                dropped = options.dropped_so_far(ancillary)
+                if dropped is not None and dropped != self._dropped:
+                    counts.kernel_dropped += (dropped - self._dropped) & 0xFFFF_FFFF
+                    self._dropped = dropped
+                if strict and using is not None and options.arrived_on(ancillary) not in (0, using.index):
+                    counts.other_interface += 1
+                    continue
+            self._quiet_since = now = self._reactor.seconds()
+            if sender[1] == self._own_port and self._is_own(sender[0]):
+                counts.own += 1
+            elif len(data) > MAX_DATAGRAM or flags & socket.MSG_TRUNC:
+                counts.too_large += 1
+            elif not data:
+                counts.empty += 1
+            else:
+                self.heard_at = now
+                counts.received += 1
+                counts.received_bytes += len(data)
+                try:
+                    self._received(data, Address(sender[0], sender[1]))
+                except Exception:
+                    counts.owner_errors += 1
+                    if not self._failed:  # once: fifty lines a second say no more
+                        self._failed = True
+                        self._log.failure("whoever hears {place} failed", place=str(self.place.rx))
+                if self._rx is not rx:  # the owner has stopped us
+                    break
+
+    def _is_own(self, host: str) -> bool:
+        """Whether a datagram from our own port at ``host`` is our own."""
+        return host == self._own_host if self._own_host else self._watch.local(host)
+
+    def _tell(self, up: bool, why: str) -> None:
+        self.up, self.why = up, why
+        if up is self._told:
+            return
+        self._told = up
+        try:
+            self._changed(up, why)
+        except Exception:
+            self.counts.owner_errors += 1
+            self._log.failure("whoever uses {place} failed", place=str(self.place.rx))
+
+
+class _Closed(Exception):
+    """Why a place cannot be used now."""
+
+
+def _number(interface: Interface | None) -> int:
+    return 0 if interface is None else interface.index
+
+
+def _check(interface: Interface, groups: list[str]) -> None:
+    """Raise :class:`_Closed` where ``interface`` cannot carry these groups now."""
+    name = interface.name
+    if not interface.up:
+        raise _Closed(f"{name} is down or has no carrier: sudo ip link set dev {name} up; is the cable in?")
+    if groups and not interface.multicast:
+        raise _Closed(f"{name} does not multicast: sudo ip link set dev {name} multicast on")
+    for ipv6 in sorted({":" in group for group in groups}):
+        if not interface.addresses_of(ipv6):
+            raise _Closed(f"{name} has no {'IPv6' if ipv6 else 'IPv4'} address: ip address show dev {name}")
+
+
+@implementer(IReadDescriptor)
+class _Ear:
+    """A socket that the reactor watches."""
+
+    def __init__(
+        self, reactor: Any, sock: socket.socket, read: Callable[[], None], lost: Callable[[], None]
+    ) -> None:
+        self._reactor, self._sock, self._read, self._lost = reactor, sock, read, lost
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        """See IFileDescriptor."""
+        return self._sock.fileno()
+
+    def logPrefix(self) -> str:
+        """See ILoggingContext."""
+        return "multicast"
+
+    def doRead(self) -> None:
+        """See IReadDescriptor."""
+        self._read()
+
+    def connectionLost(self, reason: object) -> None:
+        """See IFileDescriptor."""
+        self._lost()
+
+    def close(self) -> None:
+        """Be watched no more; the socket is closed by its owner."""
+        self._reactor.removeReader(self)
+
+
+__all__ = ["MAX_DATAGRAM", "MulticastSocket", "Place", "SocketCounts", "SocketStatus"]

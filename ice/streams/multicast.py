@@ -1,0 +1,500 @@
+"""Streams on a local network: each stream is a multicast group (or a unicast peer, or a broadcast), and there is no server.
+
+:class:`MulticastNetwork` is the network; where a stream is heard and said, a :class:`Place`, is told by its ``place_of``.  Sockets, interfaces and everything that can go wrong with them
+are :mod:`ice.net.multicast`'s affair; here datagrams get names, and what was here before is dropped.
+
+**Names.**  What is on the wire is what everybody understands: one payload per UDP datagram, without names of ours.  So names are given on hearing:
+
+* *source*: 64 bits of SHA-256 over the stream's id, the sender's address and port, the SSRC where the payload is readable as RTP (RFC 3550), and a number that is drawn when the stream is joined.
+* *sequence*: RTP's, unwrapped to 32 bits; elsewhere our own count of what came from that sender.  A talker may begin anywhere at each burst; where RTP's number jumps, ours goes on by one, so that no
+  window behind us takes a new burst for an old one.
+
+The number drawn is there for the same reason: a program that starts again begins its counts again, and must not be taken for its own past.  Names are good for one joining of the stream;
+nobody needs to give the same name twice, since what comes by two ways has the same bytes.
+
+A *sealed* payload is ciphertext (``Place.sealed``), and nothing is read from it.  A sender that is not said to seal but once sends something that cannot be RTP is named by its address from then on.
+
+**Once.**  :class:`~ice.streams.recent.Recent` knows the bytes of the last two seconds, said and heard.  Our own datagrams are not heard when another machine's reflector returns them, and what comes on two
+ways is heard once.  What is passed on (:meth:`MulticastStream.forward`) is asked the same, so that two reflectors on one network do not answer each other for ever.
+
+Everything is bounded: senders (:data:`MAX_SENDERS`, the one silent longest is forgotten), bytes, datagrams.
+"""
+
+from collections.abc import Callable
+from hashlib import sha256
+from secrets import randbits
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from ice.errors import LocalError
+from ice.link.frame import Flag
+from ice.link.naming import checked_stream_id
+from ice.media.rtp import HEADER, VERSION, MalformedRtp, Packet, Talk, TalkFlag, sequence_difference
+from ice.net.addresses import Address
+from ice.net.clock import DelayedCall
+from ice.net.interfaces import InterfaceWatch
+from ice.net.multicast import REJOIN_S, MulticastSocket, Place, SocketCounts, SocketStatus
+from ice.streams.heard import Heard
+from ice.streams.interface import Datagram, Receiver
+from ice.streams.recent import Recent
+from ice.streams.stream import Name, Names
+
+MAX_SENDERS: Final = 256  # names of one stream: talkers, each burst of some radios; 0.1 MiB
+MAX_STEP: Final = (
+    1_000  # an RTP number further away than this is a new beginning: half of what a window believes
+)
+RTCP: Final = range(192, 224)  # second byte of what is RTCP and not RTP (RFC 5761 section 4)
+_U32: Final = 0xFFFF_FFFF
+_FLAGS: Final = {
+    TalkFlag.EMERGENCY: Flag.URGENT,
+    TalkFlag.BURST_START: Flag.FIRST,
+    TalkFlag.BURST_END: Flag.LAST,
+}
+
+
+@attrs.define
+class MulticastCounts:
+    """What one stream did and met above its socket.  Datagrams."""
+
+    sent: int = 0  #: given to the kernel
+    sent_bytes: int = 0  #: their payloads
+    without_path: int = 0  #: not sent: there was no socket, or it could not send
+    passed_on: int = 0  #: of those sent: others', forwarded
+    circular: int = 0  #: not passed on: the stream had carried them before
+    received: int = 0  #: given to the receiver
+    received_bytes: int = 0  #: their payloads
+    own: int = 0  #: our own, returned by another machine, not heard again
+    duplicates: int = 0  #: the same bytes again, not heard again
+    not_wanted: int = 0  #: heard where we talk only
+    receiver_errors: int = 0  #: the receiver raised an exception
+    restarts: int = 0  #: times that a talker's RTP numbers began somewhere else
+    forgotten: int = 0  #: senders forgotten, since there were too many
+
+
+@attrs.frozen
+class MulticastStatus:
+    """How one stream stands, for people and monitors.  Times are the reactor's seconds."""
+
+    stream_id: str
+    interface: str  #: in use, or wanted; "" where none is needed
+    rx: str
+    tx: str
+    joined: bool  #: a member of the group just now
+    up: bool
+    why: str  #: in a sentence
+    heard_at: float | None  #: when the last datagram came
+    senders: int  #: known now
+    counts: MulticastCounts
+    socket: SocketCounts
+
+
+class Carrier(Protocol):
+    """What a stream needs of a socket: :class:`ice.net.multicast.MulticastSocket`, or a test's."""
+
+    counts: SocketCounts
+
+    def start(self) -> None:
+        """Use the place whenever possible."""
+
+    def stop(self) -> None:
+        """Be done."""
+
+    def send(self, data: bytes) -> bool:
+        """Send; False where that failed."""
+
+    def status(self) -> SocketStatus:
+        """How it stands."""
+
+
+class MulticastNetwork:
+    """An :class:`ice.streams.interface.Network` without any server.
+
+    Make it, :meth:`join` at any time, :meth:`start` it, and wait for :meth:`stop`.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        place_of: Callable[[str], Place | None],
+        *,
+        identity: UUID,
+        rejoin_s: float = REJOIN_S,
+        watch: InterfaceWatch | None = None,
+        socket_of: Callable[..., Carrier] = MulticastSocket,
+        random_bits: Callable[[int], int] = randbits,
+    ) -> None:
+        """``place_of``: where a stream is, or None where nobody has said; ``identity``: our UUID, from which our own sources are made; ``rejoin_s``: join again after so
+        much silence, 0: never; ``watch``: to share one with other sockets; ``socket_of``: what makes a socket, for tests.
+        """
+        self._reactor = reactor
+        self._place_of = place_of
+        self._names = Names(identity, random_bits)
+        self._rejoin_s = rejoin_s
+        self._watch = watch if watch is not None else InterfaceWatch(reactor)
+        self._socket_of = socket_of
+        self._random_bits = random_bits
+        self._streams: dict[str, MulticastStream] = {}
+        self._running = False
+
+    def join(
+        self, stream_id: str, receiver: Receiver, *, listen: bool = True, talk: bool = True
+    ) -> "MulticastStream":
+        """See :meth:`ice.streams.interface.Network.join`.  Raises :class:`LocalError` for a stream that is joined already.
+
+        The path is told of when the caller has returned.
+        """
+        name = self._names.of(checked_stream_id(stream_id))
+        if stream_id in self._streams:
+            raise LocalError(f"stream {stream_id!r} is joined already: join it once, and share it")
+        stream = MulticastStream(self, name, receiver, self._random_bits(64), listen=listen, talk=talk)
+        self._streams[stream_id] = stream
+        if self._running:
+            stream.begin(self._place_of(stream_id))
+        return stream
+
+    def start(self) -> None:
+        """Use every stream that is joined, and those to come; starting twice is harmless."""
+        if not self._running:
+            self._running = True
+            self.refresh()
+
+    def stop(self) -> "Deferred[None]":
+        """Leave every stream; fires when nothing is left in the reactor, which is at once."""
+        self._running = False
+        for stream in list(self._streams.values()):
+            stream.leave()
+        return succeed(None)
+
+    def refresh(self) -> None:
+        """Ask ``place_of`` again for every stream; those that stay where they are notice nothing."""
+        for stream in list(self._streams.values()):
+            stream.begin(self._place_of(stream.stream_id))
+
+    @property
+    def up(self) -> bool:
+        """Whether any stream can be used."""
+        return any(stream.up for stream in self._streams.values())
+
+    def status(self) -> tuple[MulticastStatus, ...]:
+        """Every stream."""
+        return tuple(stream.status() for stream in self._streams.values())
+
+    # -- for streams ---------------------------------------------------------------------------------------------------
+
+    def open(self, stream: "MulticastStream", place: Place) -> Carrier:
+        """A socket for ``stream``, not started."""
+        return self._socket_of(
+            self._reactor,
+            place,
+            stream.heard,
+            stream.path,
+            rejoin_s=self._rejoin_s,
+            listen=stream.listen,
+            talk=stream.talk,
+            watch=self._watch,
+        )
+
+    def seconds(self) -> float:
+        """Now."""
+        return float(self._reactor.seconds())
+
+    def soon(self, call: Callable[[], None]) -> DelayedCall:
+        """Call when whoever is calling has returned."""
+        delayed: DelayedCall = self._reactor.callLater(0, call)
+        return delayed
+
+    def left(self, stream: "MulticastStream") -> None:
+        """``stream`` is done with."""
+        if self._streams.get(stream.stream_id) is stream:
+            del self._streams[stream.stream_id]
+
+
+@attrs.define
+class _Sender:
+    """Somebody who was heard: his name, and where his numbers are."""
+
+    source: int
+    next: int  #: what an own count gives next
+    high: int = -1  #: the highest RTP number, unwrapped; -1: none yet
+    shift: int = 0  #: from RTP's numbers to ours, after new beginnings
+
+    def count(self) -> int:
+        """Our own count."""
+        number = self.next
+        self.next = (number + 1) & _U32
+        return number
+
+
+class Naming:
+    """Who talks on one stream, and which number each datagram has: pure."""
+
+    def __init__(self, stream_id: str, nonce: int, *, sealed: bool, max_senders: int = MAX_SENDERS) -> None:
+        self._begin = nonce.to_bytes(8, "big") + stream_id.encode() + b"\0"
+        self._max_senders = max_senders
+        self._senders: dict[tuple[str, int, int], _Sender] = {}  # the latest is last
+        self._opaque: dict[tuple[str, int], None] = {}
+        self.sealed = sealed
+        self.forgotten = 0
+        self.restarts = 0
+
+    def __len__(self) -> int:
+        return len(self._senders)
+
+    def name(self, payload: bytes, sender: Address) -> tuple[int, int, int]:
+        """Flags, source and sequence of what came from ``sender``."""
+        host, port = sender.host, sender.port
+        if self.sealed or (host, port) in self._opaque or not self._readable(payload, host, port):
+            known = self._of(host, port, -1)
+            return 0, known.source, known.count()
+        _, second, number, _, ssrc = HEADER.unpack_from(payload)
+        known = self._of(host, port, ssrc)
+        return _flags(payload, second), known.source, self._unwrapped(known, number)
+
+    def _readable(self, payload: bytes, host: str, port: int) -> bool:
+        """Whether this is RTP; a sender of what cannot be is remembered."""
+        if len(payload) >= 2 and payload[0] >> 6 == VERSION:
+            if payload[1] in RTCP:
+                return False
+            if len(payload) >= HEADER.size:
+                return True
+        if len(self._opaque) >= self._max_senders:
+            del self._opaque[next(iter(self._opaque))]
+        self._opaque[host, port] = None
+        return False
+
+    def _of(self, host: str, port: int, ssrc: int) -> _Sender:
+        key = (host, port, ssrc)
+        senders = self._senders
+        known = senders.pop(key, None)
+        if known is None:
+            if len(senders) >= self._max_senders:
+                del senders[next(iter(senders))]
+                self.forgotten += 1
+            # A sender that was forgotten and comes back is another one: his count begins again.
+            text = f"{host}|{port}|{ssrc}|{self.forgotten}"
+            digest = sha256(self._begin + text.encode()).digest()
+            known = _Sender(int.from_bytes(digest[:8], "big"), 0)
+        senders[key] = known
+        return known
+
+    def _unwrapped(self, known: _Sender, number: int) -> int:
+        """RTP's ``number`` as one of 32 bits that goes on where RTP's jumps."""
+        if known.high < 0:
+            known.high = number
+            known.shift = 0x1_0000  # so that one that was overtaken at the very beginning is not below 0
+            return number + 0x1_0000
+        step = sequence_difference(number, known.high & 0xFFFF)
+        if step > MAX_STEP or step < -MAX_STEP:
+            self.restarts += 1
+            ours = known.high + known.shift + 1
+            known.high = number
+            known.shift = ours - number
+            return ours & _U32
+        ours = known.high + step + known.shift
+        if step > 0:
+            known.high += step
+        return ours & _U32
+
+
+class MulticastStream:
+    """A stream joined by :meth:`MulticastNetwork.join`."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        network: MulticastNetwork,
+        name: Name,
+        receiver: Receiver,
+        nonce: int,
+        *,
+        listen: bool,
+        talk: bool,
+    ) -> None:
+        self.stream_id = name.stream_id
+        self.source = name.source
+        self.listen = listen
+        self.talk = talk
+        self.up = False
+        #: Why the path is as it is, in a sentence.
+        self.why = "not tried yet"
+        self.counts = MulticastCounts()
+        #: Where it is, or None where nobody has said.
+        self.place: Place | None = None
+        self._network = network
+        self._receiver = receiver
+        self._nonce = nonce
+        self._naming = Naming(name.stream_id, nonce, sealed=False)
+        self._window = Heard()
+        self._said = Recent()
+        self._heard = Recent()
+        self._socket: Carrier | None = None
+        self._soon: DelayedCall | None = None
+        self._told: bool | None = None
+        self._left = False
+        self._failed = False
+
+    def __repr__(self) -> str:
+        return f"<stream {self.stream_id!r} {'up' if self.up else 'down'}>"
+
+    # -- ice.streams.interface.Stream, PassingStream -------------------------------------------------------------------
+
+    def send(self, payload: bytes, flags: int = 0) -> bool:
+        """See :meth:`ice.streams.interface.Stream.send`.  ``flags`` are not on the wire: RTP says the same in its own words.
+
+        Raises :class:`LocalError` where the stream was joined to listen only.
+        """
+        self._may_talk()
+        return self._put(bytes(payload))
+
+    def forward(self, datagram: Datagram) -> bool:
+        """See :meth:`ice.streams.interface.PassingStream.forward`.  Nobody's leave is needed on a local network.
+
+        Raises :class:`LocalError` where the stream was joined to listen only.
+        """
+        self._may_talk()
+        counts, now, payload = self.counts, self._network.seconds(), datagram.payload
+        if not self.up:
+            counts.without_path += 1
+            return False
+        if (
+            datagram.source == self.source
+            or self._window.ask(datagram.source, datagram.sequence, now)
+            or self._heard.seen(payload, now)
+            or self._said.seen(payload, now)
+        ):
+            counts.circular += 1
+            return False
+        sent = self._put(payload)
+        counts.passed_on += sent
+        return sent
+
+    def leave(self) -> None:
+        """See :meth:`ice.streams.interface.Stream.leave`."""
+        if not self._left:
+            self._left = True
+            self.up = False
+            self.why = "left"
+            self._close()
+            self._network.left(self)
+
+    def status(self) -> MulticastStatus:
+        """How it stands."""
+        place, sock = self.place, self._socket
+        self.counts.restarts, self.counts.forgotten = self._naming.restarts, self._naming.forgotten
+        below = None if sock is None else sock.status()
+        return MulticastStatus(
+            stream_id=self.stream_id,
+            interface="" if below is None else below.interface,
+            rx="" if place is None else str(place.rx),
+            tx="" if place is None else str(place.tx),
+            joined=below is not None and below.joined,
+            up=self.up,
+            why=self.why if below is None else below.why,
+            heard_at=None if below is None else below.heard_at,
+            senders=len(self._naming),
+            counts=self.counts,
+            socket=SocketCounts() if sock is None else sock.counts,
+        )
+
+    # -- for the network and the socket --------------------------------------------------------------------------------
+
+    def begin(self, place: Place | None) -> None:
+        """Be at ``place`` from now on; None: nowhere."""
+        if self._left or (place == self.place and (self._socket is not None or self._soon is not None)):
+            return
+        self._close()
+        self.place = place
+        self._naming.sealed = place is not None and place.sealed
+        if place is not None:
+            self._socket = self._network.open(self, place)
+        self._soon = self._network.soon(self._begin)
+
+    def _begin(self) -> None:
+        self._soon = None
+        if self._socket is not None:
+            self._socket.start()
+        else:
+            self.path(False, f"nobody has said where stream {self.stream_id} is on a local network")
+
+    def heard(self, data: bytes, sender: Address) -> None:
+        """The hot path: a datagram from the socket."""
+        counts, now = self.counts, self._network.seconds()
+        if not self.listen or self._left:
+            counts.not_wanted += 1
+            return
+        if self._said.seen(data, now):
+            counts.own += 1
+            return
+        if self._heard.ask(data, now):
+            counts.duplicates += 1
+            return
+        flags, source, sequence = self._naming.name(data, sender)
+        self._window.ask(source, sequence, now)  # marked, so that it is never passed on to where it came from
+        counts.received += 1
+        counts.received_bytes += len(data)
+        try:
+            self._receiver.datagram(Datagram(flags, source, sequence, data))
+        except Exception:
+            counts.receiver_errors += 1
+            if not self._failed:  # once per stream: fifty lines a second help nobody
+                self._failed = True
+                self._log.failure("The receiver of stream {stream} failed", stream=self.stream_id)
+
+    def path(self, up: bool, why: str) -> None:
+        """The path opens or closes."""
+        self.why = why
+        self.up = up and not self._left
+        if self._left or up is self._told:
+            return
+        self._told = up
+        try:
+            self._receiver.path(up, why)
+        except Exception:
+            self.counts.receiver_errors += 1
+            self._log.failure("The receiver of stream {stream} failed", stream=self.stream_id)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _put(self, payload: bytes) -> bool:
+        counts, sock = self.counts, self._socket
+        if sock is None or not sock.send(payload):
+            counts.without_path += 1
+            return False
+        self._said.ask(payload, self._network.seconds())
+        counts.sent += 1
+        counts.sent_bytes += len(payload)
+        return True
+
+    def _close(self) -> None:
+        if self._soon is not None and self._soon.active():
+            self._soon.cancel()
+        self._soon = None
+        if self._socket is not None:
+            self._socket.stop()
+            self._socket = None
+
+    def _may_talk(self) -> None:
+        if not self.talk:
+            raise LocalError(f"stream {self.stream_id!r} was joined to listen only (talk=False)")
+
+
+def _flags(payload: bytes, second: int) -> int:
+    """What RTP says of a datagram's place in its burst, as flags of a link."""
+    flags = Flag.FIRST if second & 0x80 else 0
+    if payload[0] & 0x10:  # a header extension, which may be ours
+        try:
+            talk = Talk.from_extension(Packet.decode(payload).extension)
+        except MalformedRtp:
+            return int(flags)
+        for said, meant in _FLAGS.items():
+            if talk.flags & said:
+                flags |= meant
+    return int(flags)
+
+
+__all__ = ["MulticastCounts", "MulticastNetwork", "MulticastStatus", "MulticastStream", "Naming", "Place"]
