@@ -27,7 +27,9 @@ LAYERS = [
     ("services", ["ice.rallypoint.mesh_metrics", "ice.rallypoint.peering_watch", "ice.rallypoint.reports"]),
     ("services", ["ice.streams.connect", "ice.streams.connection", "ice.streams.dialling"]),
     ("services", ["ice.rallypoint.status", "ice.streams.memory", "ice.streams.rallypoint"]),
+    ("services", ["ice.streams.failover_network", "ice.streams.team"]),
     ("services", ["ice.streams.multicast"]),
+    ("services", ["ice.streams.presence"]),
     ("ground", ["ice", "ice.errors", "ice.net.addresses"]),
     ("mechanisms", ["ice.net", "ice.net.*", "ice.config", "ice.config.*", "ice.observe", "ice.observe.*"]),
     ("mechanisms", ["ice.security.contexts"]),  # speaks Twisted's TLS interfaces
