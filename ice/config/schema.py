@@ -33,6 +33,7 @@ from ice.config.fields import (
     within_bytes,
 )
 from ice.config.groups import MAX_GROUPS, GroupSettings, MeshSettings, distinct_names
+from ice.config.multicast import MulticastSettings
 from ice.config.patches import MAX_PATCHES, PatchSettings, distinct_patches
 from ice.config.reflector import ReflectorSettings
 from ice.config.reports import ReportSettings
@@ -376,6 +377,7 @@ class Config(Section):
     authority: AuthoritySettings = Field(default_factory=AuthoritySettings)
     network: NetworkSettings = Field(default_factory=NetworkSettings)
     media: MediaSettings = Field(default_factory=MediaSettings)
+    multicast: MulticastSettings = Field(default_factory=MulticastSettings)
     traffic: TrafficSettings = Field(default_factory=TrafficSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     rallypoint: RallypointSettings = Field(default_factory=RallypointSettings)
