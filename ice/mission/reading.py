@@ -1,0 +1,112 @@
+"""From a file, a string, a link or a picture to a :class:`~ice.mission.model.Mission`, with remarks on all that is not as it should be.
+
+What is wrong and can be replaced is replaced, and told (:mod:`ice.mission.tolerant`). Refused is what is no mission (no JSON, no list of groups),
+and what would do harm if it were replaced: an empty or broken ``cryptoPassword`` would send in clear what was meant to be sealed, an
+unknown ``cipher`` would weaken it. Files and commands that a mission names are told, never opened.
+"""
+
+import attrs
+
+from ice.mission.fields import Unusable, load
+from ice.mission.identity import group_id, mission_id, stream_id
+from ice.mission.implied import implied
+from ice.mission.model import Group, Mission, Origin
+from ice.mission.tolerant import (
+    Json,
+    MissionError,
+    Remark,
+    Tolerant,
+    child,
+    doubled,
+    kind,
+    read_json,
+    shown,
+)
+
+LIST_KEYS = ("groups", "talkgroups")  # the second in announcements of radio gateways
+
+
+@attrs.frozen
+class Reading:
+    """A mission, and what was not as expected in what it was read from."""
+
+    mission: Mission
+    remarks: tuple[Remark, ...]
+
+
+def read_mission(text: str | bytes, source: str) -> Reading:
+    """The mission that a JSON text says.
+
+    :param source: the name of the text, in errors.
+    :raises MissionError: it is no mission, with line and column or path, and what was expected.
+    """
+    value = read_json(text, source)
+    if not isinstance(value, dict):
+        raise MissionError(source, f"expected a mission, an object in braces, found {kind(value)}")
+    key = next((key for key in LIST_KEYS if value.get(key) is not None), LIST_KEYS[0])
+    _check_groups(value.get(key), key, source)
+    remarks = doubled(value)
+    tolerant = Tolerant(value, "", remarks)
+    try:
+        stated = load(Mission, tolerant)
+    except Unusable as error:
+        raise MissionError(source, error.text, path=error.path) from None
+    if "name" not in tolerant:
+        tolerant.about("name", "expected the mission's name, found none; it has no name")
+    entries = [(index, each) for index, each in enumerate(value[key]) if isinstance(each, dict)]
+    groups = []
+    for (index, each), group in zip(entries, stated.groups, strict=True):
+        found = implied(group, stated.rallypoint)
+        groups.append(found)
+        _about_group(Tolerant(each, f"{key}[{index}]", remarks), group, found)
+    _about_mission(tolerant, stated)
+    id = mission_id(stated.name)
+    if stream_id(stated.id) == id:
+        id = stated.id
+    elif stated.id:
+        tolerant.about("id", f"{shown(stated.id)} is not the id of this name; {id} is taken")
+    return Reading(attrs.evolve(stated, id=id, groups=tuple(groups)), tuple(remarks))
+
+
+def _check_groups(groups: Json, key: str, source: str) -> None:
+    if groups is None:
+        raise MissionError(
+            source, "expected a mission, with a list of groups, found none. Is this the right file?", path=key
+        )
+    if not isinstance(groups, list):
+        raise MissionError(source, f"expected a list of groups, found {kind(groups)}", path=key)
+
+
+def _about_group(tolerant: Tolerant, stated: Group, found: Group) -> None:
+    if "name" not in tolerant:
+        tolerant.about("name", "expected the group's name, found none; it has no name")
+    if stated.rallypoints and stated.cluster is not None:
+        tolerant.about(
+            "rallypointCluster",
+            "is given beside rallypoints, which the original refuses; rallypoints are taken",
+        )
+    if found.rallypoints_from is Origin.MISSION:
+        tolerant.about("rallypoints", "none are named here; the mission's own (rallypoint) is taken")
+    if found.lb_crypto:
+        tolerant.about("lbCrypto", "this variant is published nowhere; the group is read as if it were false")
+    if stated.id_override and not stated.id:
+        tolerant.about("id", f"idOverride says that it is given, but it is empty; {found.id} is taken")
+    elif not stated.id_override and stated.id and stated.id != found.id:
+        tolerant.about(
+            "id",
+            f"{shown(stated.id)} is not what the recipe gives for these contents; {group_id(found)} is taken, as everybody "
+            "does who imports this file (to keep it, set idOverride to true)",
+        )
+
+
+def _about_mission(tolerant: Tolerant, stated: Mission) -> None:
+    if stated.meta.type != "ICE-MISSION":
+        tolerant.about(
+            child("meta", "type"),
+            f'expected "ICE-MISSION", found {shown(stated.meta.type)}; it is read as one',
+        )
+    if stated.meta.version != 1:
+        tolerant.about(
+            child("meta", "version"),
+            f"expected 1, found {stated.meta.version}; what it means beyond that is not known",
+        )
