@@ -17,6 +17,8 @@ import time
 from dataclasses import dataclass
 
 PYTHON = sys.executable
+# System tests wait for the world most of the time, so two files go on at once; a file's tests stay together, in order.
+SYSTEM = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
 QUIET_MYPY = [] if sys.stdout.isatty() else ["--no-color-output"]
 
 
@@ -35,7 +37,7 @@ STAGES = [
     Stage("format", [PYTHON, "-m", "ruff", "format", "--check", "--quiet", "."], 300),
     Stage("mypy", [PYTHON, "-m", "mypy", *QUIET_MYPY], 900),
     Stage("unit", [PYTHON, "-m", "twisted.trial", "--reporter=text", "tests.unit"], 1500, True),
-    Stage("system", [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "tests/system"], 2400, True),
+    Stage("system", [*SYSTEM, "tests/system"], 2400, True),
 ]
 
 TRIAL = re.compile(r"^(?:PASSED|FAILED)(?: \((?P<counts>[^)]*)\))?\s*$")
