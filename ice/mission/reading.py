@@ -5,12 +5,18 @@ and what would do harm if it were replaced: an empty or broken ``cryptoPassword`
 unknown ``cipher`` would weaken it. Files and commands that a mission names are told, never opened.
 """
 
+import os
+from typing import Final
+
 import attrs
 
+from ice.errors import LocalError
+from ice.mission import packing
 from ice.mission.fields import Unusable, load
 from ice.mission.identity import group_id, mission_id, stream_id
 from ice.mission.implied import implied
 from ice.mission.model import Group, Mission, Origin
+from ice.mission.picture import MAX_PICTURE_BYTES, is_picture, read_picture
 from ice.mission.tolerant import (
     Json,
     MissionError,
@@ -21,9 +27,12 @@ from ice.mission.tolerant import (
     kind,
     read_json,
     shown,
+    shown_text,
 )
 
-LIST_KEYS = ("groups", "talkgroups")  # the second in announcements of radio gateways
+LIST_KEYS: Final = ("groups", "talkgroups")  # the second in announcements of radio gateways
+MIN_PACKED: Final = 50  # characters; the smallest packed mission has more
+MAX_NAME: Final = 4_096  # characters of a file's name; what is longer is not looked for on the disk
 
 
 @attrs.frozen
@@ -32,6 +41,72 @@ class Reading:
 
     mission: Mission
     remarks: tuple[Remark, ...]
+
+
+def open_mission(path_or_text: str, password: str | None = None) -> Reading:
+    """The mission in whatever a person has: a file of JSON, an ``.ice`` file, a picture of a QR code, or the text itself.
+
+    :param path_or_text: a file's name; or JSON, a packed mission, a deflection URL.
+    :param password: for a mission that is sealed.
+    :raises MissionError: it is no mission; :class:`~ice.mission.packing.PasswordNeeded` and
+        :class:`~ice.mission.packing.WrongPassword` are of this kind.
+    :raises LocalError: the file cannot be read, or there is none.
+    """
+    text, source = mission_text(path_or_text, password)
+    return read_mission(text, source)
+
+
+def mission_text(path_or_text: str, password: str | None = None) -> tuple[str | bytes, str]:
+    """The JSON behind what :func:`open_mission` takes, and its source's name for errors; raises as that does."""
+    if len(path_or_text) <= MAX_NAME and os.path.exists(path_or_text):
+        return json_in(_file(path_or_text), path_or_text, password), path_or_text
+    if path_or_text.lstrip()[:1] == "{":
+        return path_or_text, "the text"
+    if "\n" not in path_or_text.strip() and len(path_or_text) < MIN_PACKED:
+        raise LocalError(f"{shown_text(path_or_text)}: there is no such file")
+    return packing.unpack(path_or_text.strip(), "the text", password), "the text"
+
+
+def json_in(data: bytes, source: str, password: str | None = None) -> str | bytes:
+    """The JSON in a file's contents, whatever kind of file it is; raises as :func:`open_mission`."""
+    if is_picture(data):
+        texts = read_picture(data, source)
+        if len(texts) > 1:
+            raise MissionError(
+                source, f"there are {len(texts)} QR codes in this picture; cut it to the one that is meant"
+            )
+        data = texts[0].encode()
+    if data[:1] in (b"\x01", b"\x1f"):  # packed, without basE91
+        return packing.unpack_bytes(data, source, password)
+    if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[", b"") or b"\0" in data[:4]:
+        return data
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError:
+        return data  # no packed mission; the reader of JSON says what it found
+    try:
+        return packing.unpack(text, source, password)
+    except (packing.PasswordNeeded, packing.WrongPassword):
+        raise
+    except MissionError as error:
+        if _looks_like_json(text):
+            return data
+        raise error
+
+
+def _looks_like_json(text: str) -> bool:
+    return '":' in text[:MAX_NAME] or "/*" in text[:2] or "//" in text[:2]
+
+
+def _file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_PICTURE_BYTES + 1)
+    except OSError as error:
+        raise LocalError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(data) > MAX_PICTURE_BYTES:
+        raise MissionError(path, f"more than {MAX_PICTURE_BYTES:,} bytes. Is this the right file?")
+    return data
 
 
 def read_mission(text: str | bytes, source: str) -> Reading:
