@@ -11,6 +11,11 @@ microphone's sound sends at once, because the sound comes in that time by itself
 **Marks.** The first packet carries the link flag FIRST, the RTP marker and ``BURST_START``; the last one LAST and ``BURST_END``, and is sent
 :data:`END_COPIES` times, byte for byte, :data:`END_SPACING_S` apart: a listener knows a copy by its number. The header extension (alias, priority,
 emergency) is on the first five packets, on each tenth, and on the last, as in the original. With DTX the last packet is sent all the same.
+A mission sets each of these (``initialHeaderBurst``, ``extensionSendInterval``, ``trailingHeaderBurst``); the packets that the original sends
+before the sound (``startTxNotifications``) are not sent: their form is unpublished, and the first packets of sound tell the same.
+
+**Plain RTP.** With ``extension`` off (``noHdrExt``) there is no header extension, and the end is sent once: what is left is what any receiver of
+RTP understands. Listeners beyond a multicast group then know a burst by its marker and its silence alone.
 
 **Counts.** One sender keeps its SSRC and counts on from burst to burst; its timestamps go on with the clock, silence included (RFC 3550 §5.1).
 So a listener keeps what it has learned of the path and sees a lost first packet. ``reset_each_burst`` begins everything anew
@@ -29,8 +34,9 @@ import numpy as np
 
 from ice.errors import LocalError
 from ice.link.frame import Flag
-from ice.media.codecs import SAMPLE_RATE, TELEPHONE_EVENT, Encoder, Pcm
+from ice.media.codecs import SAMPLE_RATE, Encoder, Pcm
 from ice.media.dtmf import EventPacket
+from ice.media.payload_map import DEFAULT, PayloadMap
 from ice.media.rtp import Packet, Talk, TalkFlag, clip_alias
 
 EXTENSION_FIRST: Final = (
@@ -38,6 +44,7 @@ EXTENSION_FIRST: Final = (
 )
 EXTENSION_EVERY: Final = 10  # and then every so many (extensionSendInterval)
 END_COPIES: Final = 3  # of the packet that ends a burst; the loss of one must not leave the listener waiting
+MAX_COUNT: Final = 1_000  # of what a mission may ask for: twenty seconds of packets with an extension
 END_SPACING_S: Final = 0.02  # copies sent together would be lost together
 TAIL: Final = SAMPLE_RATE * 10 // 1000  # samples: Opus holds back 6.5 ms, G.711 with its resamplers 4 ms
 
@@ -54,7 +61,12 @@ class BurstSender:
     """Bursts of one talker through one encoder; see the module docstring.
 
     ``alias`` is clipped to what fits; ``priority`` 0–255; ``emergency`` marks every packet as urgent; ``node_id`` 16 bytes or none. ``chance``
-    is where the random counts come from. Raises :class:`~ice.errors.LocalError` for what cannot be said in a header extension.
+    is where the random counts come from. ``payload_types`` says under which numbers the stream knows the codec and telephone events.
+
+    ``extension`` whether header extensions are sent at all; ``extension_first`` on how many of the first packets, ``extension_every`` on each
+    which packet after them (0: none); ``end_copies`` how often the last packet is sent with an extension, at least once.
+
+    Raises :class:`~ice.errors.LocalError` for what cannot be said in a header extension and for counts that cannot be.
     """
 
     def __init__(
@@ -66,12 +78,24 @@ class BurstSender:
         emergency: bool = False,
         node_id: bytes = b"",
         reset_each_burst: bool = False,
+        payload_types: PayloadMap = DEFAULT,
+        extension: bool = True,
+        extension_first: int = EXTENSION_FIRST,
+        extension_every: int = EXTENSION_EVERY,
+        end_copies: int = END_COPIES,
         chance: random.Random | None = None,
     ) -> None:
         self._encoder = encoder
         self._talk = Talk(clip_alias(alias), priority, TalkFlag(0), node_id)
         self.emergency = emergency
         self._reset = reset_each_burst
+        for name, count in (("first", extension_first), ("every", extension_every), ("end", end_copies)):
+            if not 0 <= count <= MAX_COUNT:
+                raise LocalError(f"header extensions: {name} {count} is not in 0–{MAX_COUNT}")
+        self._payload_types = payload_types
+        self._extension = extension
+        self._extension_first, self._extension_every = extension_first, extension_every
+        self._end_copies = max(1, end_copies) if extension else 1
         self._chance = chance if chance is not None else random.SystemRandom()
         self._framing_s = encoder.samples / SAMPLE_RATE
         self._pressed_at: float | None = None
@@ -150,16 +174,23 @@ class BurstSender:
             sendings += self._frame_out()
         last = self._frame_out(last=True)[0]
         sendings.append(last)
-        sendings += [last._replace(due=last.due + copy * END_SPACING_S) for copy in range(1, END_COPIES)]
-        self.datagrams += END_COPIES - 1
+        copies = range(1, self._end_copies)
+        sendings += [last._replace(due=last.due + copy * END_SPACING_S) for copy in copies]
+        self.datagrams += len(copies)
         self._pressed_at = None
         self.bursts += 1
         return sendings
 
     def event(self, event: EventPacket, now: float) -> Sending:
-        """A telephone event as the next packet of the burst, due now; raises :class:`~ice.errors.LocalError` outside a burst."""
+        """A telephone event as the next packet of the burst, due now.
+
+        Raises :class:`~ice.errors.LocalError` outside a burst, and on a stream that has none.
+        """
         self._check_pressed()
-        return self._datagram(TELEPHONE_EVENT, event.timestamp, event.payload, now, marker=event.marker)
+        payload_type = self._payload_types.telephone_event
+        if payload_type is None:
+            raise LocalError("this stream has no telephone events: its group's rfc4733RtpPayloadId is 0")
+        return self._datagram(payload_type, event.timestamp, event.payload, now, marker=event.marker)
 
     # -- within
 
@@ -195,10 +226,15 @@ class BurstSender:
         due = self._pressed_at + self._frame * self._framing_s
         sendings = []
         if payload:
-            payload_type = self._encoder.codec.payload_type
+            payload_type = self._payload_types.payload_type(self._encoder.codec)
             sendings.append(self._datagram(payload_type, self.timestamp, payload, due, last=last))
         self._frame += 1
         return sendings
+
+    def _extended(self, index: int) -> bool:
+        """Whether the packet of that number in its burst carries the header extension."""
+        every = self._extension_every
+        return index < self._extension_first or (every > 0 and index % every == 0)
 
     def _datagram(
         self,
@@ -223,7 +259,7 @@ class BurstSender:
             flags |= Flag.LAST
             marks |= TalkFlag.BURST_END
         extension = None
-        if last or self._sent < EXTENSION_FIRST or self._sent % EXTENSION_EVERY == 0:
+        if self._extension and (last or self._extended(self._sent)):
             extension = attrs.evolve(self._talk, flags=marks).to_extension()
         packet = Packet(
             payload_type, self._sequence, timestamp, self._ssrc, payload, first or marker, (), extension

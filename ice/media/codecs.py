@@ -1,32 +1,21 @@
-"""The one table of codecs, and from it an encoder or a decoder that all look alike.
+"""From the one table of codecs (:mod:`ice.media.table`) an encoder or a decoder, all of which look alike.
 
 Inside, sound is ``int16[n]``, mono, 48 kHz, whatever goes over the wire: an encoder takes exactly ``samples`` = 48 × framing_ms of it
 per frame, a decoder gives exactly ``samples_48k(payload)`` of it per packet, from the first to the last. So whoever schedules
 sound counts in 48 kHz samples only, and :attr:`Codec.ticks_to_48k` is the one bridge from RTP timestamps.
 
-=====  ============  =========  ===============================================================================================
-name   payload type  RTP clock  behaviour
-=====  ============  =========  ===============================================================================================
-opus   118           48,000     RFC 7587; 6,000–128,000 bit/s; FEC and DTX; about 6.5 ms of delay in the codec
-pcmu   0             8,000      G.711 µ-law, 64 kbit/s; resampled with 2 ms of delay each way (:mod:`ice.media.resample`)
-pcma   8             8,000      G.711 A-law, likewise
-l16    96            48,000     linear PCM, big-endian (RFC 3551 §4.5.11), 768 kbit/s; no delay
-=====  ============  =========  ===============================================================================================
-
-Payload type 101 is telephone events (:mod:`ice.media.dtmf`); it is no sound and has no decoder here.
+Opus, G.711 and linear PCM are here; what others use besides is in :mod:`ice.media.foreign` and needs a library that is asked for at its first use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Final, Protocol
 
-import attrs
 import numpy as np
 
 from ice.errors import LocalError
-from ice.media import g711, opus
+from ice.media import foreign, g711, opus
 from ice.media.conceal import Concealer
 from ice.media.payload import (
     FRAMINGS_MS,
@@ -39,12 +28,28 @@ from ice.media.payload import (
     check_framing,
 )
 from ice.media.resample import Downsampler, Upsampler
+from ice.media.table import (
+    BY_PAYLOAD_TYPE,
+    CODECS,
+    FAMILIES,
+    L16,
+    NATIVE,
+    OPUS,
+    PCMU,
+    SENT,
+    TELEPHONE_EVENT,
+    Codec,
+    codec,
+)
 
 __all__ = [
     "BY_PAYLOAD_TYPE",
     "CODECS",
+    "FAMILIES",
     "FRAMINGS_MS",
+    "NATIVE",
     "SAMPLE_RATE",
+    "SENT",
     "TELEPHONE_EVENT",
     "Codec",
     "Decoder",
@@ -54,30 +59,12 @@ __all__ = [
     "UnknownPayloadType",
     "codec",
     "decoder",
+    "decoder_of",
     "encoder",
     "largest_payload",
 ]
 
-TELEPHONE_EVENT: Final = 101  # RTP payload type of RFC 4733 events
 MAX_PCM_MS: Final = 200  # RFC 3551 §4.2: what a receiver of sampled audio is to accept in one packet
-
-
-@attrs.frozen
-class Codec:
-    """One row of the table: its name in the configuration, its RTP payload type and its RTP clock in Hz."""
-
-    name: str
-    payload_type: int
-    clock_rate: int
-
-    @property
-    def ticks_to_48k(self) -> int:
-        """How many samples at 48 kHz one unit of the RTP timestamp stands for."""
-        return SAMPLE_RATE // self.clock_rate
-
-    def timestamp_step(self, framing_ms: int) -> int:
-        """How far the RTP timestamp advances from one frame to the next."""
-        return framing_ms * self.clock_rate // 1000
 
 
 class Encoder(Protocol):
@@ -133,17 +120,6 @@ class Decoder(Protocol):
 
     def reset(self) -> None:
         """Forget the talker: the next packet begins a new burst."""
-
-
-OPUS: Final = Codec("opus", 118, 48_000)
-PCMU: Final = Codec("pcmu", 0, 8_000)
-PCMA: Final = Codec("pcma", 8, 8_000)
-L16: Final = Codec("l16", 96, 48_000)
-
-CODECS: Final[Mapping[str, Codec]] = MappingProxyType({row.name: row for row in (OPUS, PCMU, PCMA, L16)})
-BY_PAYLOAD_TYPE: Final[Mapping[int, Codec]] = MappingProxyType(
-    {row.payload_type: row for row in CODECS.values()}
-)
 
 
 class OpusEncoder(opus.Encoder):
@@ -267,24 +243,19 @@ class L16Decoder(_PcmDecoder):
         self._concealer.reset()
 
 
-def codec(name: str) -> Codec:
-    """The row of that name; raises :class:`~ice.errors.LocalError` that lists the names."""
-    try:
-        return CODECS[name]
-    except KeyError:
-        raise LocalError(f"codec {name!r} is none of {', '.join(CODECS)}") from None
-
-
 def encoder(
     name: str, *, bitrate: int = 24_000, framing_ms: int = 20, fec: bool = True, dtx: bool = False
 ) -> Encoder:
-    """An encoder for one talker. ``bitrate``, ``fec`` and ``dtx`` concern Opus alone; the others have one rate and send always.
+    """An encoder for one talker, by the name of a codec or of a family of codecs.
 
-    ``fec`` makes ready for 5 % loss at a price in quality (:mod:`ice.media.opus`); :meth:`Encoder.expect_loss` changes that while talking.
+    A codec of several rates takes the best of them up to ``bitrate``; others have one and ignore it. ``fec`` and ``dtx`` concern Opus alone: it
+    makes ready for 5 % loss at a price in quality (:mod:`ice.media.opus`); :meth:`Encoder.expect_loss` changes that while talking.
 
-    Raises :class:`~ice.errors.LocalError` for settings out of range and where libopus is not installed.
+    Raises :class:`~ice.errors.LocalError` for settings out of range, for a codec that is heard only, and where its library is not installed.
     """
-    row = codec(name)
+    row = codec(name, bitrate)
+    if row.family not in NATIVE:
+        return foreign.ForeignEncoder(row, bitrate, framing_ms)
     if row is OPUS:
         return OpusEncoder(bitrate, framing_ms, fec=fec, dtx=dtx)
     if row is L16:
@@ -293,10 +264,17 @@ def encoder(
 
 
 def decoder(payload_type: int) -> Decoder:
-    """A decoder for one talker; raises :class:`~ice.media.payload.UnknownPayloadType`."""
+    """A decoder for one talker by the table's payload type; raises :class:`~ice.media.payload.UnknownPayloadType`, and as :func:`decoder_of`."""
     row = BY_PAYLOAD_TYPE.get(payload_type)
     if row is None:
         raise UnknownPayloadType(payload_type)
+    return decoder_of(row)
+
+
+def decoder_of(row: Codec) -> Decoder:
+    """A decoder for one talker; raises :class:`~ice.errors.LocalError` where the codec's library is not installed."""
+    if row.family not in NATIVE:
+        return foreign.ForeignDecoder(row)
     if row is OPUS:
         return OpusDecoder()
     if row is L16:
@@ -309,4 +287,6 @@ def largest_payload(name: str, framing_ms: int) -> int:
     row = codec(name)
     if row is OPUS:
         return opus.MAX_ENCODED
+    if row.family not in NATIVE:
+        return foreign.largest_payload(row, framing_ms)
     return row.timestamp_step(check_framing(framing_ms)) * (2 if row is L16 else 1)

@@ -15,7 +15,8 @@ reason. A pause, a new count and repeated end marks are in neither.
 sent anything better, and not twice in a row: some senders set it on everything.
 
 **Refusals.** Each datagram that does not become sound is counted under a word: ``data`` (flagged so), ``rtp-…`` (no RTP, and why),
-``payload-type`` (nobody here decodes it), ``payload-…`` (cannot be what it says), ``talkers`` (too many at once).
+``payload-type`` (nobody here decodes it), ``codec-missing`` (somebody could, were a library installed), ``payload-…`` (cannot be what it says), ``talkers`` (too many at once).
+:attr:`Listener.unplayable` says in a sentence per payload type what a person can do about the first two.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ import numpy as np
 
 from ice.errors import LocalError
 from ice.link.frame import Flag
-from ice.media.codecs import BY_PAYLOAD_TYPE, TELEPHONE_EVENT, Codec, MalformedPayload, Pcm
+from ice.media.codecs import Codec, MalformedPayload, Pcm
 from ice.media.instruction import Arrival, Counters, Ended
 from ice.media.jitter import JitterBuffer
+from ice.media.library import CodecMissing
 from ice.media.mixer import SILENCE_DBOV, Limiter, accumulate
+from ice.media.payload_map import DEFAULT, PayloadMap
 from ice.media.receiver import Receiver
 from ice.media.rtp import NOBODY, MalformedRtp, Packet, Talk, TalkFlag
+from ice.media.table import PCMU
 
 TALKERS_MAX: Final = 64  # at once; more than anybody can follow
 TALKERS_PER_SOURCE: Final = 4  # SSRCs of one source: a burst that ends, one that begins, and some confusion
@@ -159,7 +163,7 @@ class _Source:
 class Listener:
     """Hears a stream; see the module docstring. Not for use from two threads at once.
 
-    ``talkers_max`` and ``forget_s`` bound what is remembered. Raises :class:`~ice.errors.LocalError` for settings that cannot be.
+    ``payload_types`` is what the stream's RTP payload types mean; ``talkers_max`` and ``forget_s`` bound what is remembered. Raises :class:`~ice.errors.LocalError` for settings that cannot be.
     """
 
     def __init__(
@@ -170,6 +174,7 @@ class Listener:
         end_of_burst_ms: float = 500,
         talkers_max: int = TALKERS_MAX,
         forget_s: float = FORGET_S,
+        payload_types: PayloadMap = DEFAULT,
     ) -> None:
         if talkers_max < 1:
             raise LocalError(f"a listener hears at least one talker, not {talkers_max}")
@@ -179,6 +184,8 @@ class Listener:
         )  # complains now rather than at the first packet
         self._talkers_max = talkers_max
         self._forget_s = forget_s
+        self._payload_types = payload_types
+        self._unplayable: dict[int, str] = {}
         self._receivers: dict[tuple[int, int, int], Receiver] = {}
         self._sources: dict[int, _Source] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_MAX)
@@ -210,15 +217,12 @@ class Listener:
         except MalformedRtp as error:
             self._refused[f"rtp-{error.reason}"] += 1
             return
-        if packet.payload_type == TELEPHONE_EVENT:
+        if self._payload_types.is_telephone_event(packet.payload_type):
             self._telephone_event(packet, flags, source, now)
             return
-        codec = BY_PAYLOAD_TYPE.get(packet.payload_type)
-        if codec is None:
-            self._refused["payload-type"] += 1
-            receiver = self._find(source, packet.ssrc)
-            if receiver is not None:  # its number is used, whatever it is
-                self._insert(receiver, packet, 0, flags, now, aside=True)
+        codec = self._payload_types.codec(packet.payload_type)
+        if codec is None or packet.payload_type in self._unplayable:
+            self._cannot_play(packet, codec, flags, source, now)
             return
         receiver = self._receiver(source, packet.ssrc, codec, now)
         if receiver is None:
@@ -231,10 +235,21 @@ class Listener:
             except MalformedPayload as error:
                 self._refused[f"payload-{error.reason}"] += 1
                 return
+            except CodecMissing as error:
+                self._unplayable[packet.payload_type] = str(error)
+                if not receiver.buffer.counters.received:  # nothing of it was ever heard
+                    self._forget(receiver)
+                self._cannot_play(packet, codec, flags, source, now)
+                return
         elif not flags & Flag.LAST:
             self._refused["payload-empty"] += 1
             return
         self._insert(receiver, packet, samples // codec.ticks_to_48k, flags, now)
+
+    @property
+    def unplayable(self) -> Mapping[int, str]:
+        """Payload types that came and cannot be played, each with a sentence that says why and what helps."""
+        return MappingProxyType(self._unplayable)
 
     def set_gain(self, source: int, gain: float) -> None:
         """Hear a source louder or softer (1 is as it is, 0 not at all); kept for its next bursts.
@@ -397,7 +412,7 @@ class Listener:
     def _telephone_event(self, packet: Packet, flags: int, source: int, now: float) -> None:
         receiver = self._find(source, packet.ssrc)
         if receiver is None:  # keys alone: they come with the clock of telephones, which no sound contradicts
-            receiver = self._receiver(source, packet.ssrc, BY_PAYLOAD_TYPE[0], now)
+            receiver = self._receiver(source, packet.ssrc, PCMU, now)
             if receiver is None:
                 self._refused["talkers"] += 1
                 return
@@ -409,6 +424,15 @@ class Listener:
         if press is not None:
             self._events.append(DigitPressed(source, packet.ssrc, now, press.digit))
         self._insert(receiver, packet, 0, flags, now, aside=True)
+
+    def _cannot_play(self, packet: Packet, codec: Codec | None, flags: int, source: int, now: float) -> None:
+        """Count what nobody here decodes, and say why once."""
+        self._refused["payload-type" if codec is None else "codec-missing"] += 1
+        if packet.payload_type not in self._unplayable:
+            self._unplayable[packet.payload_type] = self._payload_types.explain(packet.payload_type)
+        receiver = self._find(source, packet.ssrc)
+        if receiver is not None:  # its number is used, whatever it is
+            self._insert(receiver, packet, 0, flags, now, aside=True)
 
     def _find(self, source: int, ssrc: int) -> Receiver | None:
         """The receiver of an SSRC that was heard last, whatever its clock."""
@@ -433,7 +457,7 @@ class Listener:
         buffer = JitterBuffer(
             codec.clock_rate, min_ms=least_ms, max_ms=most_ms, start_ms=known.delay_ms, end_of_burst_ms=end_ms
         )
-        receiver = self._receivers[key] = Receiver(source, ssrc, codec, buffer)
+        receiver = self._receivers[key] = Receiver(source, ssrc, codec, buffer, self._payload_types)
         receiver.gain = known.gain
         receiver.last_heard_at = now
         return receiver

@@ -13,12 +13,13 @@ from typing import Final
 
 import numpy as np
 
-from ice.media.codecs import SAMPLE_RATE, Codec, Decoder, MalformedPayload, Pcm
-from ice.media.codecs import decoder as codec_decoder
+from ice.media.codecs import SAMPLE_RATE, Codec, Decoder, MalformedPayload, Pcm, decoder_of
 from ice.media.dtmf import Recogniser
 from ice.media.instruction import Conceal, Ended, Pace, Play
 from ice.media.jitter import JitterBuffer
 from ice.media.mixer import SILENCE_DBOV, level_dbov
+from ice.media.payload import UnknownPayloadType
+from ice.media.payload_map import DEFAULT, PayloadMap
 from ice.media.rtp import NOBODY, Talk
 from ice.media.timescale import fade_in, shorten
 
@@ -36,8 +37,16 @@ class Receiver:
     ``corrupt`` counts payloads that the decoder refused; they are concealed.
     """
 
-    def __init__(self, source: int, ssrc: int, codec: Codec, buffer: JitterBuffer) -> None:
+    def __init__(
+        self,
+        source: int,
+        ssrc: int,
+        codec: Codec,
+        buffer: JitterBuffer,
+        payload_types: PayloadMap = DEFAULT,
+    ) -> None:
         self.source, self.ssrc, self.codec = source, ssrc, codec
+        self._payload_types = payload_types
         self.buffer = buffer
         self.recogniser = Recogniser()
         self.talk: Talk = NOBODY
@@ -64,7 +73,10 @@ class Receiver:
         return self.codec.ticks_to_48k
 
     def samples_48k(self, payload_type: int, payload: bytes) -> int:
-        """How long a payload sounds; raises :class:`~ice.media.payload.MalformedPayload` or ``UnknownPayloadType``."""
+        """How long a payload sounds.
+
+        Raises :class:`~ice.media.payload.MalformedPayload`, ``UnknownPayloadType`` and :class:`~ice.media.library.CodecMissing`.
+        """
         return self._decoder(payload_type).samples_48k(payload)
 
     def pull(self, samples: int, now: float) -> tuple[Pcm | None, list[Ended]]:
@@ -155,7 +167,10 @@ class Receiver:
     def _decoder(self, payload_type: int) -> Decoder:
         decoder = self._decoders.get(payload_type)
         if decoder is None:
-            decoder = self._decoders[payload_type] = codec_decoder(payload_type)
+            codec = self._payload_types.codec(payload_type)
+            if codec is None:
+                raise UnknownPayloadType(payload_type)
+            decoder = self._decoders[payload_type] = decoder_of(codec)
         return decoder
 
     # -- the sound between two pulls

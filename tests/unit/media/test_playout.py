@@ -136,7 +136,7 @@ class Hearing(SynchronousTestCase):
 
     def test_every_codec_from_end_to_end(self) -> None:
         """A tone through each codec comes out as a tone of that loudness and length."""
-        for codec in codecs.CODECS:
+        for codec in ("opus", "pcmu", "pcma", "l16"):
             room = Room()
             room.say(tone(440, 1.0), codec=codec)
             heard = room.listen(1.4)
