@@ -207,11 +207,10 @@ class KeyringOpener:
             if self._opener(expired).fits(sealed, self._keyring.cipher):
                 return Refused.OLD_KEY
             keys = (*keys, expired)
-        for key in keys:
-            better = self._opener(key).explain(sealed, reason)
-            if better is not reason:
-                return better
-        return reason
+        words = [self._opener(key).explain(sealed, reason) for key in keys]
+        if Refused.MISMATCH in words:  # proven, or nearly; "clear" only looks so
+            return Refused.MISMATCH
+        return words[0]
 
     def _opener(self, key: TrafficKey) -> Opener:
         opener = self._openers.get(key)

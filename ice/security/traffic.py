@@ -190,7 +190,7 @@ def new_key_hex(random_bytes: Callable[[int], bytes] = os.urandom) -> str:
 def plausible_packet(payload: bytes) -> bool:
     """Whether this may be what groups carry: an RTP packet whose header fits, or a text that begins as JSON or XML does.
 
-    One in some ten random payloads passes as RTP; behind the padding, that is one in some three thousand under a wrong key.
+    Up to one in ten random payloads passes as RTP; behind the padding of CBC, one in some four thousand under a wrong key.
     """
     size = len(payload)
     if size >= 12 and payload[0] >> 6 == 2:
