@@ -226,6 +226,8 @@ class InterfaceWatch:
         self._next = self._reactor.callLater(delay_s, self._look)
 
     def _look(self) -> None:
+        if not self._told:
+            return
         before = (self.present, self.trouble)
         try:
             self.present, self.trouble = self._look_at(), ""

@@ -185,9 +185,10 @@ class MulticastSocket:
         """Use the place as soon as that is possible, and again whenever it is; starting twice is harmless."""
         if not self._running:
             self._running = True
-            self._watch.add(self._look)
-            self._look()
-            self._beat()
+            self._watch.add(self._look)  # which looks now, where it is the first
+            if self._told is None:
+                self._look()
+            self._pulse = self._reactor.callLater(PULSE_S, self._beat)
 
     def stop(self) -> None:
         """Be done; nothing is told afterwards.  Stopping twice is harmless."""

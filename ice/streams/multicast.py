@@ -30,6 +30,7 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from ice.config.multicast import MulticastSettings
 from ice.errors import LocalError
 from ice.link.frame import Flag
 from ice.link.naming import checked_stream_id
@@ -38,6 +39,7 @@ from ice.net.addresses import Address
 from ice.net.clock import DelayedCall
 from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import REJOIN_S, MulticastSocket, Place, SocketCounts, SocketStatus
+from ice.net.multicast_options import VOICE
 from ice.streams.heard import Heard
 from ice.streams.interface import Datagram, Receiver
 from ice.streams.recent import Recent
@@ -108,6 +110,30 @@ class Carrier(Protocol):
 
     def status(self) -> SocketStatus:
         """How it stands."""
+
+
+def place_of_settings(
+    settings: MulticastSettings,
+    rx: Address,
+    tx: Address,
+    *,
+    interface: str = "",
+    ttl: int | None = None,
+    priority: int = VOICE,
+    sources: tuple[str, ...] = (),
+    sealed: bool = False,
+) -> Place:
+    """A place as a mission or a rule tells it, with what ``[multicast]`` says of this machine where they say nothing."""
+    return Place(
+        rx,
+        tx,
+        interface or settings.interface,
+        settings.ttl if ttl is None else ttl,
+        priority,
+        settings.loopback,
+        sources,
+        sealed,
+    )
 
 
 class MulticastNetwork:
@@ -497,4 +523,12 @@ def _flags(payload: bytes, second: int) -> int:
     return int(flags)
 
 
-__all__ = ["MulticastCounts", "MulticastNetwork", "MulticastStatus", "MulticastStream", "Naming", "Place"]
+__all__ = [
+    "MulticastCounts",
+    "MulticastNetwork",
+    "MulticastStatus",
+    "MulticastStream",
+    "Naming",
+    "Place",
+    "place_of_settings",
+]
