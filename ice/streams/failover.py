@@ -121,7 +121,8 @@ class _Side:
 class Failover:
     """See the module's docstring.
 
-    ``name``: what the secondary is called in sentences, as ``multicast 239.1.2.3:20000``. All times are seconds.
+    ``name``: what the secondary is called in sentences, as ``multicast 239.1.2.3:20000``; ``instead``: why there is no primary where there should be one.
+    All times are seconds.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class Failover:
         settle_s: float = SETTLE_S,
         hold_s: float = HOLD_S,
         name: str = "multicast",
+        instead: str = "",
     ) -> None:
         self.counts = FailoverCounts()
         #: Where what is said goes.
@@ -144,6 +146,7 @@ class Failover:
         self.settle_s = max(0.0, settle_s)
         self.hold_s = max(0.0, hold_s)
         self.name = name
+        self.instead = instead
         self._sides = (_Side(primary, now), _Side(secondary, now))
         self._both_until = float("-inf")
         self._bursts: dict[int | None, _Burst] = {}
@@ -197,7 +200,7 @@ class Failover:
     @property
     def limited(self) -> bool:
         """Whether multicast has to do what a Rallypoint should."""
-        return self.way is Way.MULTICAST and self._primary.there
+        return self.way is Way.MULTICAST and bool(self._primary.there or self.instead)
 
     def both(self, now: float) -> bool:
         """Whether the next burst goes both ways."""
@@ -210,6 +213,8 @@ class Failover:
         if self.way is Way.RALLYPOINT or not secondary.there:
             return primary.why
         if not primary.there:
+            if self.limited:
+                return f"limited connectivity: {self.instead}, talking over {self.name}"
             return secondary.why
         if self.way is Way.MULTICAST:
             return f"limited connectivity: {silent}, talking over {self.name} ({primary.why})"

@@ -53,10 +53,12 @@ class FailoverNetwork:
         hold_s: float = HOLD_S,
         answer: bool = True,
         name_of: Callable[[str], str] = lambda stream_id: "multicast",
+        instead: str = "",
     ) -> None:
         """``after_s``: without a Rallypoint until talk goes over ``secondary``, 0 at once; ``settle_s``: talk goes both ways after a return;
         ``hold_s``: a running burst stays where it is at most; ``answer``: talk goes both ways also while somebody is heard on ``secondary`` alone;
-        ``name_of``: what the secondary path of a stream is called in sentences. Times are seconds. Raises :class:`LocalError` without any network.
+        ``name_of``: what the secondary path of a stream is called in sentences; ``instead``: why there is no primary where there should be one.
+        Times are seconds. Raises :class:`LocalError` without any network.
         """
         if primary is None and secondary is None:
             raise LocalError(
@@ -71,6 +73,7 @@ class FailoverNetwork:
             after_s=after_s,
             settle_s=settle_s,
             hold_s=hold_s,
+            instead=instead,
         )
         self._answer = answer
         self._name_of = name_of
