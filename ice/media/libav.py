@@ -69,7 +69,7 @@ _DECODERS: Final[dict[str, tuple[str, int, Callable[[bytes], int], Callable[[byt
     "g729": ("g729", 8_000, g729_samples, _g729_frames),
     "gsm": ("gsm", gsm.RATE, gsm.samples, _whole),
     "amr-nb": ("amrnb", amr.RATE, amr.samples, _amr_frames),
-    "speex": ("speex", speex.RATE, speex.samples, _whole),
+    "speex": ("speex", speex.RATE, speex.samples, speex.frames),
 }
 
 

@@ -1,8 +1,8 @@
 """Speex narrow band through libspeex: eight rates, frames of 20 ms, any rate in any packet (RFC 5574).
 
 A packet is a row of bits: frame follows frame without a gap, and what is left of the last byte is a zero and then ones (RFC 5574 §3.3). How many frames
-there are is read here from the bits alone, so that the library is asked for as many as there are and for none that is cut off. A sender of wide band
-adds layers between the frames; they are skipped, and its voice is heard as narrow band.
+there are is read here from the bits alone, so that the library is given whole frames and nothing else (libspeex 1.2 prints a line for each packet that
+it does not like). A sender of wide band adds layers between the frames; they are left out, and its voice is heard as narrow band.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from ice.media.payload import MalformedPayload, Pcm
 RATE: Final = 8_000  # Hz
 FRAME: Final = 160  # samples, 20 ms
 MAX_FRAMES: Final = 10  # 200 ms (RFC 3551 §4.2)
-MAX_LAYERS: Final = 2  # of one frame: wide band and ultra-wide band
 MAX_OCTETS: Final = 1_500  # no packet of one datagram is longer; ten frames with all layers have 1,290
 SUBMODES: Final = {2_150: 1, 3_950: 8, 5_950: 2, 8_000: 3, 11_000: 4, 15_000: 5, 18_200: 6, 24_600: 7}
 LIBRARY: Final = Library("libspeex", ("libspeex.so.1",), "libspeex1")
@@ -35,38 +34,39 @@ _IN_BAND_BITS: Final = (1, 1, 4, 4, 4, 4, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64)
 _SET_MODE, _RESET_STATE = 6, 26  # requests of speex_encoder_ctl and speex_decoder_ctl
 
 
-def frames(payload: bytes) -> int:
-    """How many frames a packet holds, 1 to 10; raises :class:`~ice.media.payload.MalformedPayload`."""
+def frames(payload: bytes) -> list[bytes]:
+    """The 1 to 10 narrow-band frames of a packet, each filled up as a packet of its own; raises :class:`~ice.media.payload.MalformedPayload`.
+
+    Layers of wide band and messages, which a telephone's ear has no use for, are left out.
+    """
     if not payload:
         raise MalformedPayload("empty", "a Speex packet without a byte")
     if len(payload) > MAX_OCTETS:
         raise MalformedPayload("too-long", f"a Speex packet of {len(payload)} bytes; at most {MAX_OCTETS}")
-    bits = int.from_bytes(payload)
-    left = 8 * len(payload)
-    found = layers = 0
+    bits, left = int.from_bytes(payload), 8 * len(payload)
+    found: list[bytes] = []
     while left >= 5:
-        if bits >> (left - 1) & 1:
-            layer = _LAYER_BITS.get(bits >> (left - 4) & 0x07)
-            layers += 1
-            if layer is None or layer > left or not found or layers > MAX_LAYERS:
-                raise MalformedPayload("corrupt", "a layer of wide band that cannot be")
-            left -= layer
-            continue
-        layers = 0
-        kind = bits >> (left - 5) & 0x0F
-        if kind == _TERMINATOR:
+        layer = bits >> (left - 1) & 1
+        kind = bits >> (left - 4) & 0x07 if layer else bits >> (left - 5) & 0x0F
+        if not layer and kind == _TERMINATOR:
             break
-        size = _size(kind, bits, left)
-        if size is None or size > left:
+        size = _LAYER_BITS.get(kind) if layer else _size(kind, bits, left)
+        if size is None or size > left or (layer and not found):
             raise MalformedPayload("corrupt", "a Speex frame of no known kind, or cut off")
         left -= size
-        if kind in _NARROW_BITS:
-            found += 1
-            if found > MAX_FRAMES:
+        if not layer and kind in _NARROW_BITS:
+            if len(found) == MAX_FRAMES:
                 raise MalformedPayload("too-long", f"a Speex packet of more than {MAX_FRAMES} frames")
+            found.append(_filled(bits >> left & (1 << size) - 1, size))
     if not found:
         raise MalformedPayload("empty", "a Speex packet without a frame")
     return found
+
+
+def _filled(bits: int, size: int) -> bytes:
+    """Bits in whole bytes, the rest of the last one a zero and ones."""
+    rest = -size % 8
+    return (bits << rest | (1 << rest >> 1) - (rest > 0)).to_bytes((size + rest) // 8)
 
 
 def _size(kind: int, bits: int, left: int) -> int | None:
@@ -81,7 +81,7 @@ def _size(kind: int, bits: int, left: int) -> int | None:
 
 def samples(payload: bytes) -> int:
     """How many samples at 8 kHz a packet holds; raises :class:`~ice.media.payload.MalformedPayload`."""
-    return frames(payload) * FRAME
+    return len(frames(payload)) * FRAME
 
 
 class _Bits(ctypes.Structure):
@@ -163,11 +163,10 @@ class Decoder(_State):
 
     def decode(self, payload: bytes) -> Pcm:
         """All samples of a packet; raises :class:`~ice.media.payload.MalformedPayload`."""
-        count = frames(payload)
         bits = ctypes.byref(self._bits)
-        self._library.speex_bits_read_from(bits, payload, len(payload))
         pieces = []
-        for _ in range(count):
+        for frame in frames(payload):
+            self._library.speex_bits_read_from(bits, frame, len(frame))
             if self._library.speex_decode_int(
                 self._state.pointer, bits, ctypes.c_void_p(self._pcm.ctypes.data)
             ):
