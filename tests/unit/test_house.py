@@ -34,6 +34,7 @@ LAYERS = [
     ("ground", ["ice", "ice.errors", "ice.net.addresses"]),
     ("mechanisms", ["ice.net", "ice.net.*", "ice.config", "ice.config.*", "ice.observe", "ice.observe.*"]),
     ("mechanisms", ["ice.security.contexts"]),  # speaks Twisted's TLS interfaces
+    ("mechanisms", ["ice.engage.compose", "ice.engage.merge"]),  # know our configuration
     (
         "codecs",
         [
