@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from ice.mission.tolerant import Json, Remark, Tolerant
+from ice.mission.tolerant import Json, Tolerant
 
 _SPEC: Final = "ice.mission"
 
@@ -64,6 +64,13 @@ class Part:
 _P = TypeVar("_P", bound=Part)
 
 
+def spec_of(field: "attrs.Attribute[Any]") -> Spec | None:
+    """How a field of a part stands in JSON; None for one that does not."""
+    spec = field.metadata.get(_SPEC)
+    assert spec is None or isinstance(spec, Spec)
+    return spec
+
+
 def load(kind: type[_P], tolerant: Tolerant) -> _P:
     """The value that an object says, with remarks in ``tolerant`` about what it does not say well.
 
@@ -72,7 +79,7 @@ def load(kind: type[_P], tolerant: Tolerant) -> _P:
     values = {
         field.name: spec.read(tolerant, spec.key_in(tolerant.value))
         for field in attrs.fields(kind)
-        if (spec := field.metadata.get(_SPEC)) is not None
+        if (spec := spec_of(field)) is not None
     }
     return kind(**values, more=tolerant.rest(), written=tolerant.value)
 
@@ -80,12 +87,11 @@ def load(kind: type[_P], tolerant: Tolerant) -> _P:
 def dump(part: Part) -> dict[str, Json]:
     """The object to write: as it was read, where it has not been changed."""
     kind = type(part)
-    remarks: list[Remark] = []
-    before = load(kind, Tolerant(part.written, "", remarks))
+    before = load(kind, Tolerant(part.written, "", [])) if part.written else kind()
     specs = {
         spec.key_in(part.written): (field.name, spec)
         for field in attrs.fields(kind)
-        if (spec := field.metadata.get(_SPEC)) is not None
+        if (spec := spec_of(field)) is not None
     }
     found: dict[str, Json] = {}
     for key, value in part.written.items():

@@ -149,9 +149,10 @@ def _load_at(tolerant: Tolerant, key: str) -> datetime:
 
 
 def iso(at: datetime) -> str:
-    """A time as it is written in a mission: ISO 8601, UTC, to the second unless it is finer."""
+    """A time as it is written in a mission: ISO 8601, UTC, no finer than it is."""
     at = at.astimezone(UTC)
-    return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds").replace("+00:00", "Z")
+    fine = "seconds" if not at.microsecond else "microseconds" if at.microsecond % 1_000 else "milliseconds"
+    return at.isoformat(timespec=fine).replace("+00:00", "Z")
 
 
 @attrs.frozen
