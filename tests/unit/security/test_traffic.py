@@ -2,9 +2,11 @@
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -636,3 +638,26 @@ class ByHand(SynchronousTestCase):
         tag = AESGCM(START_KEY).encrypt(nonce, PAYLOAD, STREAM_KEY)[-16:]
         mask = bytes(a ^ b for a, b in zip(tag, GCM_E_J0, strict=True))
         self.assertEqual(mask, ghash(GCM_H, STREAM_KEY, GCM_CIPHERTEXT))
+
+
+class Page(SynchronousTestCase):
+    """docs/traffic-encryption.md, where it can be held against the code."""
+
+    def setUp(self) -> None:
+        self.page = (Path(__file__).resolve().parents[3] / "docs" / "traffic-encryption.md").read_text(
+            "utf-8"
+        )
+
+    def test_every_reason_is_explained(self) -> None:
+        """Whoever reads a reason on a status page finds what to do."""
+        self.assertEqual([reason for reason in Refused if f"`{reason}`" not in self.page], [])
+
+    def test_examples(self) -> None:
+        """The packets on the page open, and both say the same."""
+        blocks = [
+            bytes.fromhex(block)
+            for block in re.findall(r"\n((?:(?:[0-9a-f]{2} ){14,15}[0-9a-f]{2}\n)+)```", self.page)
+        ]
+        self.assertEqual(
+            [opener().open(blocks[0], NOW), opener(Cipher.CBC).open(blocks[1], NOW)], [PAYLOAD] * 2
+        )
