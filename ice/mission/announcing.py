@@ -22,6 +22,7 @@ from typing import Final
 
 import attrs
 
+from ice.mission.parts import Presence
 from ice.mission.presence import MAX_U32, Descriptor, Disposition, Form, Kind
 
 JOIN_SPREAD_S: Final = 0.3  # after a Rallypoint's restart everybody joins in the same second
@@ -47,23 +48,15 @@ class Manner:
     reduce_immediacy: bool = False
 
     @classmethod
-    def of(
-        cls,
-        format: int = 1,
-        interval_s: float = 30.0,
-        min_interval_s: float = 5.0,
-        *,
-        listen_only: bool = False,
-        reduce_immediacy: bool = False,
-    ) -> Manner:
-        """From a mission's numbers, whatever they are: within bounds, and the shorter interval not the longer."""
-        least = min(max(min_interval_s, MIN_INTERVAL_S), MAX_INTERVAL_S)
+    def of(cls, presence: Presence) -> Manner:
+        """As a mission's presence object says, within bounds; the shorter interval is never the longer."""
+        least = min(max(float(presence.min_interval_s), MIN_INTERVAL_S), MAX_INTERVAL_S)
         return cls(
-            Form.COT if format == 2 else Form.JSON,
-            min(max(interval_s, least, 1.0), MAX_INTERVAL_S),
+            Form.COT if presence.format == 2 else Form.JSON,
+            min(max(float(presence.interval_s), least), MAX_INTERVAL_S),
             least,
-            listen_only,
-            reduce_immediacy,
+            presence.listen_only,
+            presence.reduce_immediacy,
         )
 
 

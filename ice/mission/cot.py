@@ -27,7 +27,6 @@ from xml.parsers import expat
 
 from ice.mission.presence import (
     MAX_ALIASES,
-    MAX_NODE_ID,
     MAX_U32,
     Connectivity,
     Descriptor,
@@ -41,6 +40,7 @@ from ice.mission.presence import (
     Reason,
     Told,
     bounded,
+    node_id,
     on_earth,
     text,
 )
@@ -212,14 +212,14 @@ class _Reading:
     def _about_another(self, kind: Kind) -> Told:
         """An event whose uid is its own: whom it is about stands in its link, or in its uid without the usual ending."""
         event = self._event
-        node_id = event.details.get("link", {}).get("uid") or event.attributes.get("uid", "").removesuffix(
+        uid = event.details.get("link", {}).get("uid") or event.attributes.get("uid", "").removesuffix(
             ALERT_SUFFIX
         )
         callsign = event.details.get("contact", {}).get("callsign", "").removesuffix(CALLSIGN_SUFFIX)
         ts, stale = self._times()
         descriptor = Descriptor(
             Identity(
-                self._node_id(node_id),
+                self._node_id(uid),
                 display_name=text(event.words.get("emergency", "").strip() or callsign),
             ),
             ts=ts,
@@ -232,12 +232,12 @@ class _Reading:
         return Told(kind, Form.COT, descriptor, disposition_known=known, remarks=tuple(self._remarks))
 
     def _node_id(self, uid: str) -> str:
-        node_id = text(uid, MAX_NODE_ID).strip()
-        if not node_id:
+        found = node_id(uid)
+        if not found:
             raise PresenceError(
                 Reason.NOBODY, "a Cursor-on-Target event without a uid: nobody can be told by it"
             )
-        return node_id
+        return found
 
     def _times(self) -> tuple[int, int]:
         attributes = self._event.attributes

@@ -220,15 +220,21 @@ def bounded(payload: bytes) -> None:
         )
 
 
-def text(value: str, limit: int = MAX_TEXT) -> str:
+def text(value: str) -> str:
     """A text that can be written again: cut, and without halves of UTF-16 pairs, which JSON can smuggle in."""
-    cut = value[:limit]
+    cut = value[:MAX_TEXT]
     return cut if cut.isascii() else "".join("�" if "\ud800" <= c <= "\udfff" else c for c in cut)
+
+
+def node_id(value: str) -> str:
+    """A node id, or a uid, as it is kept: one line of printable characters; empty where there is none."""
+    cut = value[:MAX_NODE_ID].strip()
+    return cut if cut.isprintable() else "".join(c if c.isprintable() else "�" for c in cut)
 
 
 def _identity(who: Tolerant) -> Identity:
     return Identity(
-        node_id=text(who.text("nodeId"), MAX_NODE_ID).strip(),
+        node_id=node_id(who.text("nodeId")),
         user_id=text(who.text("userId")),
         display_name=text(who.text("displayName")),
         avatar=text(who.text("avatar")),
