@@ -4,8 +4,8 @@
 Times ``now`` are steady seconds; ``unix_s`` is the time of day, used for one thing only: to see whose clock is wrong.
 
 **Staying and going.** A sender promises its next update by ``next_update − ts``, both by *its* clock; the promise counts here from the moment of
-receipt, so a wrong clock harms nobody. Past the promise (and a grace of :data:`GRACE_S`) a person is *late*, past twice of it *gone*: one lost
-datagram never makes anybody disappear. Good-byes take effect at once. The gone stay in sight for ten minutes, whoever is in an emergency until it is
+receipt, so a wrong clock harms nobody. Past the promise (and a grace of :data:`GRACE_S`) a person is *late*, past three times of it *gone*: two datagrams
+lost in a row make nobody disappear. Good-byes take effect at once. The gone stay in sight for ten minutes, whoever is in an emergency until it is
 called off: silence does not end an emergency.
 
 **Twice the same.** A restarted device talks from a new source with its old node id, and simply goes on. Where two sources take turns, there are
@@ -46,7 +46,7 @@ class State(StrEnum):
 
     HERE = "here"
     LATE = "late"  #: the promised time has passed
-    GONE = "gone"  #: silent for twice the promised time
+    GONE = "gone"  #: silent for three times the promised time
     LEFT = "left"  #: has said good-bye
 
 
@@ -373,11 +373,11 @@ class People:
             case State.HERE:
                 after = silent
             case State.LATE:
-                after = silent + person.promise_s
+                after = silent + 2 * person.promise_s
             case State.LEFT if not person.emergency:
                 after = LEFT_S
             case State.GONE if not person.emergency:
-                after = silent + person.promise_s + GONE_S
+                after = silent + 2 * person.promise_s + GONE_S
             case _:
                 after = EMERGENCY_S
         node.due = person.heard_at + after
