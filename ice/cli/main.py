@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     # name: (module:object, what `ice --help` says about it)
     "check": ("ice.cli.check:check", "Check the configuration and the certificates it names."),
     "pki": ("ice.cli.pki:pki", "Make and look after the certificates of a site."),
+    "import": ("ice.cli.import_:import_", "Take over the files of an Engage site into the configuration."),
     "talk": ("ice.cli.talk:talk", "Talk on a stream, from a microphone or a file."),
     "listen": ("ice.cli.listen:listen", "Listen to a stream, on a loudspeaker or into a file."),
     "check-radio": ("ice.cli.check_radio:check_radio", "Say something to the parrot and hear it back."),

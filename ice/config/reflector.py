@@ -19,13 +19,13 @@ from ice.config.fields import (
     network_text,
     within_bytes,
 )
+from ice.config.multicast import InterfaceName
 from ice.link.message import MAX_STREAM_ID
 from ice.net.addresses import Address
 
 MAX_RULES = 4_096  # each joins a group; a kernel's own limits on memberships come long before
 MAX_ADDITIONAL = 16  # copies of every datagram
 MAX_FILTERS = 1_024  # networks that every datagram's sender is compared with
-MAX_INTERFACE_BYTES = 15  # Linux: IFNAMSIZ is 16 with the final zero
 
 
 def _ordinary_stream(value: str) -> str:
@@ -36,18 +36,6 @@ def _ordinary_stream(value: str) -> str:
 
 StreamId = Annotated[Text, within_bytes(MAX_STREAM_ID), Field(min_length=1), AfterValidator(_ordinary_stream)]
 """The exact id of a stream that people may join: not one of ours beginning with ``__``."""
-
-
-def _interface(value: str) -> str:
-    if "/" in value or any(character.isspace() for character in value):
-        raise PydanticCustomError(
-            "interface", 'expected the name of a network interface, like "eth1" (ip link tells them)'
-        )
-    return value
-
-
-InterfaceName = Annotated[Text, within_bytes(MAX_INTERFACE_BYTES), AfterValidator(_interface)]
-"""The name of a network interface as ``ip link`` shows it, or ``""``."""
 
 
 def _destination(value: Address | None) -> Address | None:
@@ -197,6 +185,6 @@ class ReflectorSettings(Section):
 
     interface: InterfaceName = Field(
         "",
-        description="Network interface of rules that name none, by its name; empty: the one that the system takes.",
+        description="Network interface of rules that name none, by its name; empty: that of [multicast].",
     )
     rules: Annotated[Listed[ReflectorRule], AfterValidator(distinct_rules)] = Field((), max_length=MAX_RULES)

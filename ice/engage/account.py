@@ -41,6 +41,7 @@ class Why(StrEnum):
     REFUSED = "refused for safety"
     WRONG = "not usable"
     STAYS = "stays where it is"
+    ELSEWHERE = "given elsewhere"
 
 
 @attrs.frozen
@@ -141,16 +142,14 @@ class Account:
         """A setting that stands in the file by being absent, or follows from another."""
         self.settings.append(Setting(key, value, (), "", note))
 
-    def refuse(self, places: Mapping[Place, str]) -> None:
+    def refuse(self, places: Mapping[Place, str], reason: Why = Why.WRONG) -> None:
         """What was taken from these places and below turned out not to be usable; say why in the entries."""
         for index, entry in enumerate(self.entries):
             if entry.fate is Fate.LEFT:
                 continue
             for length in range(len(entry.at) + 1):
                 if (why := places.get(entry.at[:length])) is not None:
-                    self.entries[index] = attrs.evolve(
-                        entry, fate=Fate.LEFT, ours="", why=Why.WRONG, text=why
-                    )
+                    self.entries[index] = attrs.evolve(entry, fate=Fate.LEFT, ours="", why=reason, text=why)
                     break
 
     def refuse_since(self, mark: int, why: str) -> None:

@@ -19,7 +19,7 @@ from ice.mission.tolerant import shown_text
 MODES: Final[Mapping[int, str]] = {0: "relay", 1: "transcode", 2: "mixed"}
 MODE_NAMES: Final = {"raw": "relay", "multistream": "transcode", "mixed": "mixed"}
 SECRET: Final = "baseline key material; it is neither shown nor copied"
-IN_MISSION: Final = "belongs into a mission: ice mission show FILE reads such groups as they are"
+IN_MISSION: Final = "a mission says it: ice mission show FILE reads groups as they are"
 MAX_NOTE: Final = 200  # characters of a key beginning with _ that are kept as a comment
 _RULE: Final = "reflector.rules"
 _KEYS_STEP: Final = (
@@ -170,10 +170,10 @@ def _group(page: Page, modes: dict[str, str]) -> None:
             page.left(
                 key,
                 Why.NOT_HERE,
-                f"the group has Rallypoints; this is for those who lost them, and {IN_MISSION}",
+                "the group has Rallypoints; this is for people who lost them, and missions say it",
             )
         page.taken("id", text="a stream of the Rallypoints; no reflector rule is needed")
-        page.close(IN_MISSION, Why.STAYS)
+        page.close(IN_MISSION, Why.NOT_HERE)
         return
     page.taken("id", f"{_RULE}.stream")
     values: dict[str, object] = {"stream": stream}
@@ -191,7 +191,7 @@ def _group(page: Page, modes: dict[str, str]) -> None:
     if (interface := (page.text("interfaceName") or "").strip()) != "":
         values["interface"] = interface
     page.taken("interfaceName", f"{_RULE}.interface")
-    page.close(IN_MISSION, Why.STAYS)
+    page.close(IN_MISSION, Why.NOT_HERE)
     if wrong:
         account.refuse_since(mark, f"no reflector rule can be made of this group: {wrong}")
         return

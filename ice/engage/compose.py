@@ -17,7 +17,7 @@ from ice.config.positions import Positions
 from ice.config.problems import Problem, model_at, tables, words
 from ice.config.render import toml_value
 from ice.config.schema import Config
-from ice.engage.account import RALLYPOINTS, Account, Fate, Key, Place, Row, Setting
+from ice.engage.account import RALLYPOINTS, Account, Fate, Key, Place, Row, Setting, Why
 from ice.engage.kinds import Kind
 from ice.engage.reading import Imported
 from ice.engage.restrictions import ACCESS
@@ -183,7 +183,7 @@ def _settings(files: Sequence[Imported]) -> list[Origin]:
             both = list(dict.fromkeys([*before.what.value, *setting.value]))
             found[setting.key] = attrs.evolve(before, what=attrs.evolve(before.what, value=both))
         elif setting.value != before.what.value and setting.at:
-            origin.account.refuse({setting.at: f"{before.comment} says otherwise already, and counts"})
+            origin.account.refuse({setting.at: f"{before.comment} says otherwise, and counts"}, Why.ELSEWHERE)
     return list(found.values())
 
 

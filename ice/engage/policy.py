@@ -50,11 +50,10 @@ def read(page: Page) -> None:
 
 def _networking(page: Page) -> None:
     if (interface := page.text("defaultNic")) is not None:
-        for ours in INTERFACES:
-            page.set("defaultNic", ours, interface.strip())
+        page.set("defaultNic", "multicast.interface", interface.strip())
     rejoin = page.number("multicastRejoinSecs", 0)
-    if rejoin is not None and REJOIN:
-        page.set("multicastRejoinSecs", REJOIN, rejoin)
+    if rejoin is not None:
+        page.set("multicastRejoinSecs", "multicast.rejoin_s", rejoin)
     _scaled(page, "rtpJitterMinMs", "media.jitter_min_ms", 1)
     _scaled(page, "rtpInboundProcessorInactivityMs", "media.end_of_burst_ms", 1)
     _scaled(page, "maxReconnectPauseMs", "network.back_off_max_s", 1000)
@@ -64,12 +63,7 @@ def _networking(page: Page) -> None:
     page.close()
 
 
-# Where a multicast interface and the time to re-join stand here.
-INTERFACES: Final = ("reflector.interface",)
-REJOIN: Final = ""
-
 _NETWORKING: Final[Mapping[str, str]] = {
-    "multicastRejoinSecs": "there is no such setting yet",
     "rallypointRtTestIntervalMs": "links are asked for life by themselves",
     "preventMulticastFailover": "each group of a mission says whether it fails over (enableMulticastFailover)",
     "rpUdpStreaming": "speech goes over the TLS link",
