@@ -3,7 +3,7 @@
 **Packing.** RFC 4867 knows two. *Bandwidth-efficient* (§4.3), its default and what we send: four bits that ask for a rate, six bits for each frame
 that tell its kind, then the frames' bits, with nothing in between. *Octet-aligned* (§4.4): the same with each part filled up to whole bytes.
 What Engage sends is not published, so both are understood: a packet is read as bandwidth-efficient where its length and its padding fit exactly, else
-as octet-aligned where that fits. A frame's own bits come in the same order in both.
+as octet-aligned where that fits; where both do, as that which has no damaged frame (octet-aligned speech, read as the other, always begins with one). A frame's own bits come in the same order in both.
 
 **Frames** have a type: 0–7 speech by rate, 8 the description of comfort noise, 15 nothing was sent. Types in between belong to other systems and
 make a packet one that cannot be read (§4.3.2). A frame that its sender calls damaged is concealed by the decoder.
@@ -85,10 +85,17 @@ def unpack(payload: bytes) -> list[Frame]:
         raise MalformedPayload("empty", "an AMR packet without a byte")
     if len(payload) > MAX_OCTETS:
         raise MalformedPayload("too-long", f"an AMR packet of {len(payload)} bytes; at most {MAX_OCTETS}")
-    frames = _efficient(payload) or _aligned(payload)
+    efficient, aligned = _efficient(payload), _aligned(payload)
+    frames = efficient or aligned
+    if efficient and aligned and not _all_good(efficient) and _all_good(aligned):
+        frames = aligned
     if frames is None:
         raise MalformedPayload("corrupt", f"{len(payload)} bytes are no AMR packet of either packing")
     return frames
+
+
+def _all_good(frames: list[Frame]) -> bool:
+    return all(frame.good for frame in frames)
 
 
 def _efficient(payload: bytes) -> list[Frame] | None:

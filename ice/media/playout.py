@@ -184,6 +184,8 @@ class Listener:
         )  # complains now rather than at the first packet
         self._talkers_max = talkers_max
         self._forget_s = forget_s
+        #: SSRCs that are not to be heard now (:attr:`ice.media.floor.Floor.muted`); their bursts are followed all the same.
+        self.muted: frozenset[int] = frozenset()
         self._payload_types = payload_types
         self._unplayable: dict[int, str] = {}
         self._receivers: dict[tuple[int, int, int], Receiver] = {}
@@ -275,7 +277,7 @@ class Listener:
             pcm, ended = receiver.pull(samples, now)
             for end in ended:
                 self._ended(receiver, end, now)
-            if pcm is not None:
+            if pcm is not None and receiver.ssrc not in self.muted:
                 frames.append(pcm)
                 gains.append(receiver.gain)
         self._sweep(now)

@@ -31,7 +31,7 @@ _TERMINATOR: Final = 15
 _CUSTOM: Final = 13  # a message to the application: four bits say how many bytes, five which
 _IN_BAND: Final = 14  # a message to the decoder: four bits say which, and with it how many bits
 _IN_BAND_BITS: Final = (1, 1, 4, 4, 4, 4, 4, 4, 8, 8, 16, 16, 32, 32, 64, 64)
-_SET_MODE, _RESET_STATE = 6, 26  # requests of speex_encoder_ctl and speex_decoder_ctl
+_SET_MODE: Final = 6  # request of speex_encoder_ctl
 
 
 def frames(payload: bytes) -> list[bytes]:
@@ -106,21 +106,23 @@ class _State:
     def __init__(self, direction: str) -> None:
         self._library = LIBRARY.load()
         self._library.speex_lib_get_mode.restype = ctypes.c_void_p
+        narrow = ctypes.c_void_p(self._library.speex_lib_get_mode(0))
         create = getattr(self._library, f"speex_{direction}_init")
         create.restype = ctypes.c_void_p
-        self._control = getattr(self._library, f"speex_{direction}_ctl")
-        narrow = ctypes.c_void_p(self._library.speex_lib_get_mode(0))
-        destroy = getattr(self._library, f"speex_{direction}_destroy")
-        self._state = Owned("libspeex", functools.partial(create, narrow), destroy)
+        self._create = functools.partial(create, narrow)
+        self._destroy = getattr(self._library, f"speex_{direction}_destroy")
+        self._state = self._new()
         self._bits = _Bits()
         self._library.speex_bits_init(ctypes.byref(self._bits))
         weakref.finalize(self, _end_bits, self._library, self._bits)
         self._pcm = np.zeros(FRAME, np.int16)
 
+    def _new(self) -> Owned:
+        return Owned("libspeex", self._create, self._destroy)
+
     def reset(self) -> None:
-        """Forget what was heard."""
-        self._control(self._state.pointer, _RESET_STATE, None)
-        self._library.speex_bits_reset(ctypes.byref(self._bits))
+        """Forget what was heard; the library's own reset keeps some of it."""
+        self._state = self._new()
 
 
 def _end_bits(library: ctypes.CDLL, bits: _Bits) -> None:
@@ -133,9 +135,14 @@ class Encoder(_State):
     rate = RATE
 
     def __init__(self, bitrate: int) -> None:
+        self._submode = ctypes.c_int(SUBMODES[bitrate])
         super().__init__("encoder")
-        self._control(self._state.pointer, _SET_MODE, ctypes.byref(ctypes.c_int(SUBMODES[bitrate])))
         self._packet = ctypes.create_string_buffer(MAX_OCTETS)
+
+    def _new(self) -> Owned:
+        state = super()._new()
+        self._library.speex_encoder_ctl(state.pointer, _SET_MODE, ctypes.byref(self._submode))
+        return state
 
     def encode(self, pcm: Pcm) -> bytes:
         """One packet."""
