@@ -15,7 +15,7 @@ can multicast.  It is asked again whenever the interfaces change (:mod:`ice.net.
 name is another one for the kernel, with another number: the sockets are opened anew.  One whose address changed is the same: the group is left and joined again,
 so that switches and routers hear of it from the address that is now true.
 
-**Joining again after silence.**  A switch that has lost its memory does not send us the group any more, and nobody would notice.  When nothing was heard for ``rejoin_s``, the
+**Joining again after silence.**  A switch that has lost its memory does not send us the group any more, and nobody would notice.  When nothing of others was heard for ``rejoin_s`` (our own voice looped back proves nothing), the
 group is left and joined on the same socket, which makes the kernel report its membership.  What waits in the socket is not touched by that, the two calls follow each other within
 some microseconds, and they are made only when nothing has come for seconds.  Membership belongs to an interface: while another program of this machine is in the
 same group, the kernel reports nothing on our leaving and joining.
@@ -477,7 +477,6 @@ class MulticastSocket:
                 if strict and using is not None and options.arrived_on(ancillary) not in (0, using.index):
                     counts.other_interface += 1
                     continue
-            self._quiet_since = now = self._reactor.seconds()
             if sender[1] == self._own_port and self._is_own(sender[0]):
                 counts.own += 1
             elif len(data) > MAX_DATAGRAM or flags & socket.MSG_TRUNC:
@@ -485,7 +484,7 @@ class MulticastSocket:
             elif not data:
                 counts.empty += 1
             else:
-                self.heard_at = now
+                self.heard_at = self._quiet_since = self._reactor.seconds()
                 counts.received += 1
                 counts.received_bytes += len(data)
                 try:

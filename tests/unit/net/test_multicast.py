@@ -310,7 +310,7 @@ class Coming(Case):
 
     def test_silence(self) -> None:
         """After so much silence the group is joined again, every time; while somebody talks, never."""
-        a, b = self.socket(self.place(), "a", rejoin_s=3.0), self.socket(self.place(), "b")
+        a, b = self.socket(self.place(), "a", rejoin_s=3.0), self.socket(self.place(), "b", rejoin_s=0.0)
         self.loop.pump([PULSE_S] * 2)
         b.send(b"hello")
         self.assertTrue(self.loop.until(lambda: self.heard))
@@ -321,6 +321,16 @@ class Coming(Case):
         b.send(b"still here")
         self.assertTrue(self.loop.until(lambda: len(self.heard) == 2))
         self.stop(a, b)
+
+    def test_our_own_voice_is_silence(self) -> None:
+        """What comes back of what we say ourselves does not prove that others would be heard."""
+        a = self.socket(self.place(), "a", rejoin_s=3.0)
+        for number in range(4):
+            a.send(b"still talking")
+            self.assertTrue(self.loop.until(lambda so_far=number: a.counts.own > so_far))
+            self.loop.advance(PULSE_S)
+        self.assertEqual(a.counts.rejoins, 1)
+        a.stop()
 
     def test_never_again(self) -> None:
         """0: never."""
