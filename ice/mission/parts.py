@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from ice.mission import encoders
+from ice.media.engage import DEFAULT_ENCODER, ENCODERS, SYMBOLS
 from ice.mission.fields import Part, dump, flag, load, many, number, one, own, perhaps, same, text, whole
 from ice.mission.tolerant import Json, Tolerant, shown
 
@@ -18,6 +18,7 @@ _U16 = 65_535
 _U32 = 4_294_967_295
 _DAY_MS = 86_400_000  # no time in milliseconds is meant to be longer
 _YEAR_S = 31_536_000
+_SYMBOLS = {symbol.lower(): number for symbol, number in SYMBOLS.items()}
 VOICE = 3  # transmit priority: 0 best effort, 1 signalling, 2 video, 3 voice
 
 
@@ -47,16 +48,16 @@ class TcpTxOptions(Part):
 
 def _read_encoder(tolerant: Tolerant, key: str) -> int:
     value = tolerant.value.get(key)
-    if isinstance(value, str) and (found := encoders.encoder_of(value)) is not None:
+    if isinstance(value, str) and (found := _SYMBOLS.get(value.lower())) is not None:
         tolerant.raw(key)
         return found
-    number_found = tolerant.whole(key, encoders.DEFAULT)
-    if number_found not in encoders.IDS:
+    number_found = tolerant.whole(key, DEFAULT_ENCODER)
+    if number_found not in ENCODERS:
         tolerant.about(
             key,
-            f"no encoder has the number {shown(number_found)}; {encoders.DEFAULT} (Opus, 8 kbit/s) is taken",
+            f"no encoder has the number {shown(number_found)}; {DEFAULT_ENCODER} (Opus, 8 kbit/s) is taken",
         )
-        return encoders.DEFAULT
+        return DEFAULT_ENCODER
     return number_found
 
 
@@ -65,7 +66,7 @@ class TxAudio(Part):
     """How speech leaves. Bursts are counted in packets; ``encoder`` is the original's number, also where a symbol was written."""
 
     enabled: bool = flag("enabled", True)
-    encoder: int = own("encoder", _read_encoder, same, encoders.DEFAULT, always=True)
+    encoder: int = own("encoder", _read_encoder, same, DEFAULT_ENCODER, always=True)
     encoder_name: str = text("encoderName")  #: of an external encoder
     framing_ms: int = whole("framingMs", 60, 0, 1_000, always=True)
     block_count: int = whole(
