@@ -175,7 +175,8 @@ class Trial:
     def __init__(
         self, reactor: Any, stop: Any, loaded: Any, network: Any, stream_id: str, way: Any, display: Any
     ) -> None:
-        from ice.cli.voice import Ear, Mouth, alias_of, frame_samples_of, listener_of, sender_of
+        from ice.cli.mouth import Mouth, alias_of, frame_samples_of, sender_of
+        from ice.cli.voice import Ear, listener_of
 
         settings = loaded.config.media
         self._reactor, self._stop, self._network = reactor, stop, network
@@ -200,7 +201,8 @@ class Trial:
         import numpy as np
 
         from ice.cli.loop import first, sleep
-        from ice.cli.voice import ClockPlayout, file_pieces
+        from ice.cli.mouth import file_pieces
+        from ice.cli.voice import ClockPlayout
         from ice.media.quality import compare
 
         reactor, ear = self._reactor, self._ear

@@ -1,4 +1,4 @@
-"""``ice listen``: hear a stream, on a loudspeaker or into a file, and see who talks.
+"""``ice listen``: hear streams and groups of missions, on a loudspeaker or into a file, and see who talks.
 
 With ``--out`` the file begins with the first burst and is continuous from there on: pauses between bursts are silence of their true
 length, so a moment in the file is a moment of the clock. Ctrl-C ends it with a summary; the file plays at any time.
@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import click
 
-from ice.cli.options import config_option, json_option, verbosity
+from ice.cli.options import config_option, json_option, password_option, verbosity
 
 METERS_PER_S = 12
 
@@ -23,7 +23,10 @@ METERS_PER_S = 12
 class Wishes:
     """What was asked for; times in seconds."""
 
-    stream_id: str
+    streams: tuple[str, ...]
+    config: Path | None
+    password_file: Path | None
+    volumes: tuple[str, ...]
     out: Path | None
     device: str | None
     seconds: float | None
@@ -34,8 +37,16 @@ class Wishes:
 
 
 @click.command()
-@click.argument("stream")
+@click.argument("streams", nargs=-1, required=True, metavar="STREAM|MISSION[/GROUP]...")
 @config_option
+@password_option
+@click.option(
+    "--volume",
+    "volumes",
+    multiple=True,
+    metavar="NAME=PERCENT",
+    help="How loud a stream or group is, 100 as it is; repeatable; a bare number is for all.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write what is heard into a WAV file."
 )
@@ -52,8 +63,10 @@ class Wishes:
 )
 @json_option
 def listen(
-    stream: str,
+    streams: tuple[str, ...],
     config: Path | None,
+    password_file: Path | None,
+    volumes: tuple[str, ...],
     out: Path | None,
     device: str | None,
     seconds: float | None,
@@ -62,60 +75,92 @@ def listen(
     trace: Path | None,
     as_json: bool,
 ) -> int:
-    """Listen to STREAM, on a loudspeaker or into a file.
+    """Listen to streams of the configured Rallypoints and to groups of missions, on a loudspeaker or into a file.
 
+    A mission is a file (.json, .ice, a picture of its QR code): all of its audio groups at once, or MISSION/GROUP, by name or id.
     Ctrl-C ends it. Exit status 0 when it ended as asked, 1 when something was in the way.
     """
     from ice.cli import loop
-    from ice.config.load import load
 
-    loaded = load(config)
-    wishes = Wishes(stream, out, device, seconds, idle_exit, timeout, trace, as_json)
+    wishes = Wishes(
+        streams, config, password_file, volumes, out, device, seconds, idle_exit, timeout, trace, as_json
+    )
 
     async def main(reactor: Any, stop: loop.Stop) -> int:
-        return await hear(reactor, stop, loaded, wishes)
+        return await hear(reactor, stop, wishes)
 
     return loop.run(main, verbosity=verbosity())
 
 
-async def hear(reactor: Any, stop: Any, loaded: Any, wishes: Wishes) -> int:
+async def hear(reactor: Any, stop: Any, wishes: Wishes) -> int:
     """Listen until it is time to stop; the exit status."""
+    from ice.cli.channels import Place, configuration, media_of, wanted
     from ice.cli.display import display_for
+    from ice.cli.room import Named, Room, Seat, volumes
     from ice.cli.trace import Trace
     from ice.cli.voice import Ear, Way, listener_of, playout_of
-    from ice.streams.connect import network_of
+    from ice.media.floor import Floor
+    from ice.media.floor_ears import FloorEars
 
+    words = wanted(wishes.streams, wishes.password_file)
+    loaded = configuration(wishes.config, words)
+    media = media_of(loaded)
+    gains = volumes(wishes.volumes, [channel.name for channel in words.channels])
     with contextlib.ExitStack() as held:
         sound = held.enter_context(_sound(wishes))
         trace = held.enter_context(Trace(wishes.trace)) if wishes.trace is not None else None
-        display = display_for(f"listening to {wishes.stream_id}", as_json=wishes.as_json, broken=stop.ask)
+        display = display_for(f"listening to {words.title}", as_json=wishes.as_json, broken=stop.ask)
         held.callback(display.close)
-        way = Way(display, wishes.stream_id)
-        network = network_of(loaded, reactor, on_notice=way.notice)
-        ear = Ear(reactor, listener_of(loaded.config.media), way, display, trace=trace)
-        playout = playout_of(reactor, ear, sound)
-        network.join(wishes.stream_id, ear, talk=False)
-        network.start()
+        links = Way(display, words.title)
+        place = Place(reactor, loaded, words, links.notice)
+        place.tell(display, words)
+        seats, ways = [], []
+        for channel in words.channels:
+            own = display if len(words.channels) == 1 else Named(display, channel.name)
+            way = Way(own, channel.name)
+            ways.append(way)
+            rules = channel.rules(media)
+            floor = None if rules.full_duplex else FloorEars(Floor(rules))
+            ear = Ear(reactor, listener_of(media, channel.payload_types), way, own, trace=trace, floor=floor)
+            seats.append(Seat(channel.name, ear, channel.gain * gains.get(channel.name, 1.0)))
+        for channel, seat in zip(words.channels, seats, strict=True):
+            place.join(channel, seat.ear, talk=False)
+        room = Room(seats)
+        playout = playout_of(reactor, room, sound)
+        place.start()
         try:
-            if await way.opened(reactor, stop, wishes.timeout_s, network):
+            if await _opened(reactor, stop, ways, wishes.timeout_s, place):
                 playout.start()
-                await _until_done(reactor, stop, wishes, ear, playout, display)
+                await _until_done(reactor, stop, wishes, room, playout, display)
         finally:
             playout.stop()
-            way.leaving = True
-            await network.stop()
-        _summarise(display, ear, way, wishes, network.wake.dropped_stale)
+            for way in (links, *ways):
+                way.leaving = True
+            await place.stop()
+        for way, seat in zip(ways, seats, strict=True):
+            own = display if len(seats) == 1 else Named(display, seat.name)
+            _summarise(own, seat.ear, way, seat.name, wishes, place.stale)
     return 0
 
 
-async def _until_done(reactor: Any, stop: Any, wishes: Wishes, ear: Any, playout: Any, display: Any) -> None:
+async def _opened(reactor: Any, stop: Any, ways: Any, timeout_s: float | None, place: Any) -> bool:
+    """Wait until one of the ways is open; false when we are asked to stop first."""
+    from twisted.internet.defer import ensureDeferred
+
+    from ice.cli.loop import first
+
+    await first(*(ensureDeferred(way.opened(reactor, stop, timeout_s, place)) for way in ways))
+    return not stop.asked
+
+
+async def _until_done(reactor: Any, stop: Any, wishes: Wishes, room: Any, playout: Any, display: Any) -> None:
     """Show who talks until a person, the time or the silence says that it is enough."""
     from twisted.internet.task import LoopingCall
 
     from ice.cli.loop import first, sleep
 
-    began = ear.busy_at = reactor.seconds()
-    meters = LoopingCall(lambda: display.meters(ear.meters()))
+    began = room.busy_at = reactor.seconds()
+    meters = LoopingCall(lambda: display.meters(room.meters()))
     meters.clock = reactor
     meters.start(1 / METERS_PER_S, now=False)
     try:
@@ -124,7 +169,7 @@ async def _until_done(reactor: Any, stop: Any, wishes: Wishes, ear: Any, playout
             if wishes.seconds is not None:
                 ends.append(began + wishes.seconds)
             if wishes.idle_exit_s is not None:
-                ends.append(ear.busy_at + wishes.idle_exit_s)
+                ends.append(room.busy_at + wishes.idle_exit_s)
             left = min(ends) - reactor.seconds() if ends else None
             if left is not None and left <= 0:
                 return
@@ -136,7 +181,7 @@ async def _until_done(reactor: Any, stop: Any, wishes: Wishes, ear: Any, playout
         meters.stop()
 
 
-def _summarise(display: Any, ear: Any, way: Any, wishes: Wishes, stale: int) -> None:
+def _summarise(display: Any, ear: Any, way: Any, name: str, wishes: Wishes, stale: int) -> None:
     from ice.cli.display import plural
 
     ear.tell()
@@ -148,7 +193,7 @@ def _summarise(display: Any, ear: Any, way: Any, wishes: Wishes, stale: int) -> 
         "summary",
         f"heard {plural(len(ear.began), 'burst')}, {plural(statistics.datagrams, 'packet')}: "
         f"{statistics.missed} lost on the way, {counters.late} late{asleep}{where}",
-        stream=wishes.stream_id, bursts=len(ear.began), datagrams=statistics.datagrams, octets=statistics.octets,
+        stream=name, bursts=len(ear.began), datagrams=statistics.datagrams, octets=statistics.octets,
         missed=statistics.missed, stale=stale, lost=counters.lost, late=counters.late, missing=counters.missing,
         skipped=counters.skipped, duplicate=counters.duplicate, concealed_ms=counters.concealed_ms,
         refused=dict(statistics.refused), corrupt=statistics.corrupt, path_losses=way.losses,

@@ -21,6 +21,15 @@ def config_option(command: _F) -> _F:
     )(command)
 
 
+def password_option(command: _F) -> _F:
+    """Add ``--password-file FILE``; the command receives ``password_file: Path | None``."""
+    return click.option(
+        "--password-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="File whose first line is the password of a sealed mission.  [asked for]",
+    )(command)
+
+
 def json_option(command: _F) -> _F:
     """Add ``--json``; the command receives ``as_json: bool``."""
     return click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for machines.")(command)

@@ -1,8 +1,11 @@
-"""``ice talk``: speak on a stream, from a file or a microphone.
+"""``ice talk``: speak on a stream or on a group of a mission, from a file or a microphone.
 
 The burst begins when the way to the stream is open, so that the first syllable is heard, and ends with its last sound and the marks
 of its end on their way. A file is spoken in real time. With a microphone, space or enter presses and releases; where standard
 input is no terminal, it talks until Ctrl-C.
+
+Where one talks at a time (a mission's group, or ``media.half_duplex``), a press while somebody else has the floor is refused with the reason, a file waits for
+it, and who is talked over by a higher priority, or has talked as long as is allowed, is stopped and told.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from typing import Any
 import attrs
 import click
 
-from ice.cli.options import config_option, json_option, verbosity
+from ice.cli.options import config_option, json_option, password_option, verbosity
 
+TIMEOUT_S = 10.0
 LINGER_S = 0.25  # the last bytes of a burst leave with this reactor turn; this is for a slow way
 INTERRUPTED = 130
 METERS_PER_S = 12
@@ -26,7 +30,9 @@ METERS_PER_S = 12
 class Wishes:
     """What was asked for; times in seconds, none where the configuration decides."""
 
-    stream_id: str
+    stream: str
+    config: Path | None
+    password_file: Path | None
     file: Path | None
     loop: int
     device: str | None
@@ -35,14 +41,15 @@ class Wishes:
     alias: str | None
     emergency: bool
     priority: int | None
-    timeout_s: float
+    timeout_s: float | None
     trace: Path | None
     as_json: bool
 
 
 @click.command()
-@click.argument("stream")
+@click.argument("stream", metavar="STREAM|MISSION/GROUP")
 @config_option
+@password_option
 @click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -68,9 +75,7 @@ class Wishes:
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1),
-    default=10.0,
-    show_default=True,
-    help="Give up when not connected after so many seconds.",
+    help="Give up when not connected after so many seconds.  [10, and what a group waits before it fails over]",
 )
 @click.option(
     "--trace", type=click.Path(path_type=Path, dir_okay=False), help="Note each datagram as a JSON line."
@@ -79,6 +84,7 @@ class Wishes:
 def talk(
     stream: str,
     config: Path | None,
+    password_file: Path | None,
     file: Path | None,
     loop: int,
     device: str | None,
@@ -87,75 +93,125 @@ def talk(
     alias: str | None,
     emergency: bool,
     priority: int | None,
-    timeout: float,
+    timeout: float | None,
     trace: Path | None,
     as_json: bool,
 ) -> int:
-    """Talk on STREAM, from a microphone or a file.
+    """Talk on a stream of the configured Rallypoints, or on a group of a mission, from a microphone or a file.
+
+    A mission is a file (.json, .ice, a picture of its QR code); MISSION/GROUP is a group of it, by name or id. A mission that needs no
+    Rallypoint needs no configuration either.
 
     Exit status 0 when all was sent, 1 when it could not be, 130 when a file was broken off by Ctrl-C.
     """
     from ice.cli import loop as loops
-    from ice.config.load import load
 
-    loaded = load(config)
     wishes = Wishes(
-        stream, file, loop, device, codec, bitrate, alias, emergency, priority, timeout, trace, as_json
-    )
+        stream, config, password_file, file, loop, device, codec, bitrate, alias, emergency, priority, timeout,
+        trace, as_json,
+    )  # fmt: skip
 
     async def main(reactor: Any, stop: loops.Stop) -> int:
-        return await speak(reactor, stop, loaded, wishes)
+        return await speak(reactor, stop, wishes)
 
     return loops.run(main, verbosity=verbosity())
 
 
-async def speak(reactor: Any, stop: Any, loaded: Any, wishes: Wishes) -> int:
+async def speak(reactor: Any, stop: Any, wishes: Wishes) -> int:
     """Talk as wished; the exit status."""
+    from ice.cli.channels import Place, configuration, media_of, one, wanted
     from ice.cli.display import display_for
+    from ice.cli.floor_gate import Gate
     from ice.cli.loop import sleep
+    from ice.cli.mouth import Mouth
     from ice.cli.trace import Trace
-    from ice.cli.voice import Mouth, Way, alias_of, frame_samples_of, sender_of
-    from ice.streams.connect import network_of
+    from ice.cli.voice import Way
 
-    sender = sender_of(
-        loaded.config.media,
-        alias=alias_of(loaded, wishes.alias),
-        codec=wishes.codec,
-        bitrate=wishes.bitrate,
-        priority=wishes.priority,
-        emergency=wishes.emergency,
-    )
+    words = wanted([wishes.stream], wishes.password_file)
+    channel = one(words)
+    loaded = configuration(wishes.config, words)
+    media = media_of(loaded)
+    sender, samples = _sender(channel, loaded, media, wishes)
+    rules = channel.rules(media)
     with contextlib.ExitStack() as held:
         source = held.enter_context(_source(wishes))
         trace = held.enter_context(Trace(wishes.trace)) if wishes.trace is not None else None
-        display = display_for(f"talking on {wishes.stream_id}", as_json=wishes.as_json, broken=stop.ask)
+        display = display_for(f"talking on {channel.name}", as_json=wishes.as_json, broken=stop.ask)
         held.callback(display.close)
-        way = Way(display, wishes.stream_id)
-        network = network_of(loaded, reactor, on_notice=way.notice)
-        stream = network.join(wishes.stream_id, _Deaf(way), listen=False)
-        mouth = Mouth(reactor, stream, sender, frame_samples_of(loaded.config.media), trace=trace)
-        network.start()
+        way = Way(display, channel.name)
+        place = Place(reactor, loaded, words, way.notice)
+        place.tell(display, words)
+        gate = None
+        if not rules.full_duplex:
+            priority = media.priority if wishes.priority is None else wishes.priority
+            gate = Gate(reactor, rules, display, priority=priority, emergency=wishes.emergency)
+            held.callback(gate.close)
+        stream = place.join(channel, _Attentive(way, gate), listen=gate is not None)
+        mouth = Mouth(reactor, stream, sender, samples, gate=gate, trace=trace)
+        place.start()
+        timeout_s = TIMEOUT_S + place.patience_s(channel) if wishes.timeout_s is None else wishes.timeout_s
         try:
-            if await way.opened(reactor, stop, wishes.timeout_s, network):
+            if await way.opened(reactor, stop, timeout_s, place):
                 await source.speak(reactor, stop, mouth, _Tell(display, mouth, wishes))
                 await sleep(reactor, LINGER_S)
         finally:
             way.leaving = True
-            await network.stop()
-        _summarise(display, mouth, network, way, stop)
+            await place.stop()
+        _summarise(display, mouth, place, way, stop)
     if stop.asked and wishes.file is not None:
         return INTERRUPTED
-    return 0 if mouth.said.sent or wishes.file is None else 1
+    broken_off = gate is not None and gate.cut > 0
+    return 0 if wishes.file is None or (mouth.said.sent and not broken_off) else 1
 
 
-class _Deaf:
-    """A receiver that wants to know of the path only."""
+def _sender(channel: Any, loaded: Any, media: Any, wishes: Wishes) -> tuple[Any, int]:
+    """Our voice as the stream wants it, and the samples of a packet."""
+    import getpass
 
-    def __init__(self, way: Any) -> None:
+    from ice.cli.mouth import alias_of, frame_samples_of, sender_of
+    from ice.errors import LocalError
+    from ice.mission import voice
+
+    alias = wishes.alias
+    if alias is None and channel.group is not None:
+        alias = channel.group.alias or None
+    try:
+        alias = alias_of(loaded, alias) if loaded is not None else alias or getpass.getuser()
+    except LocalError:
+        if channel.group is None:
+            raise
+        alias = getpass.getuser()  # a mission that is spoken over multicast needs no certificate
+    if channel.group is None:
+        sender = sender_of(
+            media,
+            alias=alias,
+            codec=wishes.codec,
+            bitrate=wishes.bitrate,
+            priority=wishes.priority,
+            emergency=wishes.emergency,
+        )
+        return sender, frame_samples_of(media)
+    if wishes.codec is not None or wishes.bitrate is not None:
+        raise LocalError(
+            f"how voice is coded on '{channel.name}' is the mission's to say: leave out --codec and --bitrate"
+        )
+    priority = media.priority if wishes.priority is None else wishes.priority
+    return voice.sender(
+        channel.group, alias=alias, priority=priority, emergency=wishes.emergency, fec=media.fec
+    )
+
+
+class _Attentive:
+    """A receiver that wants to know of the path, and of the floor where there is one."""
+
+    def __init__(self, way: Any, gate: Any) -> None:
         self.path = way.path
+        self._gate = gate
 
     def datagram(self, datagram: Any) -> None:
-        """Not for us: we joined to talk."""
+        """Somebody else talks: of interest for the floor alone."""
+        if self._gate is not None:
+            self._gate.datagram(datagram)
 
 
 class _Tell:
@@ -212,7 +268,7 @@ class _File:
         """The whole file, in real time."""
         from twisted.internet.task import LoopingCall
 
-        from ice.cli.voice import file_pieces
+        from ice.cli.mouth import file_pieces
 
         samples = mouth.frame_samples
         times = f", {self._times} times" if self._times > 1 else ""
@@ -237,25 +293,28 @@ class _Live:
         """Until Ctrl-C, or ``q``."""
         from ice.cli.loop import first, sleep
 
-        if self._keys is None:
-            mouth.press()
+        keys = self._keys
+        if keys is None:
             tell.began("live, until Ctrl-C")
         else:
             tell.began("live: space or enter to talk and to stop, q to quit")
-            self._keys.start(reactor)
+            keys.start(reactor)
         shown_at = -math.inf
-        while not stop.asked and not (self._keys is not None and self._keys.quit):
+        while not stop.asked and not (keys is not None and keys.quit):
             await first(sleep(reactor, 0.01), stop.wait())
-            wanted = self._keys is None or self._keys.pressed
+            wanted = keys is None or keys.pressed
             blocks = (
                 self._microphone.read()
             )  # fetched also while silent: what was said before the press is nobody's business
             if wanted and not mouth.pressed:
-                mouth.press()
-            elif not wanted and mouth.pressed:
+                if mouth.press() is not None and keys is not None:
+                    keys.pressed = False  # refused: press again
+            elif mouth.pressed and (not wanted or mouth.interrupted):
                 seconds = mouth.duration_s
                 await mouth.release()
                 tell.ended(seconds)
+                if keys is not None:
+                    keys.pressed = False
             if mouth.pressed:
                 for block in blocks:
                     mouth.hear(block)
@@ -290,17 +349,16 @@ def _source(wishes: Wishes) -> Any:
         microphone.close()
 
 
-def _summarise(display: Any, mouth: Any, network: Any, way: Any, stop: Any) -> None:
+def _summarise(display: Any, mouth: Any, place: Any, way: Any, stop: Any) -> None:
     from ice.cli.display import plural
 
-    said, counts = mouth.said, network.counts
-    dropped = counts.dropped_full + counts.dropped_old
+    said, dropped = mouth.said, place.dropped
     lost = said.unsent + dropped
     display.say(
         "summary",
         f"sent {plural(said.sent, 'packet')}, {said.octets:,} bytes" + (f"; {lost} lost on this side" if lost else ""),
         sent=said.sent, unsent=said.unsent, dropped=dropped, octets=said.octets, stalls=said.stalls,
-        path_losses=way.losses, round_trip_ms=_ms(network.round_trip_s), interrupted=stop.asked,
+        path_losses=way.losses, round_trip_ms=_ms(place.round_trip_s), interrupted=stop.asked,
     )  # fmt: skip
 
 

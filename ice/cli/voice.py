@@ -1,16 +1,14 @@
-"""What ``talk``, ``listen`` and ``check-radio`` share: the way to a stream, a paced talker, a listener with a playout clock.
+"""What ``talk``, ``listen`` and ``check-radio`` share: the way to a stream, and a listener with a playout clock.
 
-Each is a thin driver. Who is heard, and how, is decided in :mod:`ice.media.playout`; what goes over the wire in
-:mod:`ice.media.burst`; how a Rallypoint is found in :mod:`ice.streams.rallypoint`. Here a clock turns them.
+Each is a thin driver. Who is heard, and how, is decided in :mod:`ice.media.playout`; how a Rallypoint is found in
+:mod:`ice.streams.rallypoint`. Here a clock turns them. The talker is in :mod:`ice.cli.mouth`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
 from typing import Any, Final, Protocol
 
-import attrs
 import numpy as np
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -19,20 +17,16 @@ from ice.cli.display import Display, Meter, plural
 from ice.cli.loop import Stop, first, sleep
 from ice.cli.pacing import MediaClock
 from ice.cli.trace import Trace
-from ice.config.load import Loaded
 from ice.config.schema import MediaSettings
 from ice.errors import LocalError
-from ice.link.frame import Flag
 from ice.link.naming import format_u64
-from ice.media.burst import BurstSender, Sending
-from ice.media.codecs import encoder as codec_encoder
 from ice.media.devices import Loudspeaker
-from ice.media.mixer import SILENCE_DBOV, level_dbov
+from ice.media.floor_ears import FloorEars
 from ice.media.payload import SAMPLE_RATE, Pcm
+from ice.media.payload_map import DEFAULT, PayloadMap
 from ice.media.playout import BurstBegan, BurstEnded, DigitPressed, Listener, TalkerNamed
 from ice.net.clock import Clock, DelayedCall
-from ice.security.certificates import common_name, read_certificates
-from ice.streams.interface import Datagram, Stream
+from ice.streams.interface import Datagram
 
 FRAME: Final = SAMPLE_RATE // 50  # samples pulled at a time: 20 ms
 FRAME_S: Final = FRAME / SAMPLE_RATE
@@ -100,176 +94,13 @@ class Way:
         return index == 0
 
 
-# -- talking -----------------------------------------------------------------------------------------------------------
+class Heard(Protocol):
+    """What a :class:`Playout` pulls sound from: an :class:`Ear`, or several in an :class:`ice.cli.room.Room`."""
 
+    samples: int | None
 
-@attrs.define
-class Said:
-    """What a talker has sent."""
-
-    sent: int = 0  #: datagrams on a link
-    unsent: int = 0  #: datagrams for which there was no path: lost
-    octets: int = 0  #: of payload
-    stalls: int = 0  #: times that we ourselves stood still for more than a second
-
-
-class Mouth:
-    """Sends the bursts of one :class:`~ice.media.burst.BurstSender` onto a stream."""
-
-    def __init__(
-        self,
-        clock: Clock,
-        stream: Stream,
-        sender: BurstSender,
-        frame_samples: int,
-        *,
-        trace: Trace | None = None,
-        end_copies: bool = True,
-    ) -> None:
-        """``end_copies``: whether the packet that ends a burst is sent several times; who counts what a parrot says back wants it once."""
-        self.said = Said()
-        #: Samples that make one packet.
-        self.frame_samples = frame_samples
-        #: Of the last piece of sound.
-        self.level_dbov = SILENCE_DBOV
-        #: When the first packet that ends the latest burst was sent.
-        self.ended_at: float | None = None
-        self._clock = clock
-        self._stream = stream
-        self._sender = sender
-        self._trace = trace
-        self._end_copies = end_copies
-
-    async def say(self, pieces: Iterable[Pcm], stop: Stop) -> None:
-        """One burst of pieces of :attr:`frame_samples`, each at its time, until they end or we are asked to stop."""
-        clock, sender = self._clock, self._sender
-        media = MediaClock(self.frame_samples / SAMPLE_RATE, clock.seconds())
-        sender.press(clock.seconds())
-        for pcm in pieces:
-            while not stop.asked and not media.due(clock.seconds()):
-                await first(sleep(clock, max(0.0, media.next_at - clock.seconds())), stop.wait())
-            if stop.asked:
-                break
-            self.hear(pcm)
-        else:
-            # The last piece takes its time too, so that the end is sent when it is spoken.
-            await first(sleep(clock, max(0.0, media.next_at - clock.seconds())), stop.wait())
-        self.said.stalls += media.stalls
-        await self.release()
-
-    def press(self) -> None:
-        """Begin a burst whose sound comes by itself, from a microphone: see :meth:`hear`."""
-        self._sender.press(self._clock.seconds())
-
-    def hear(self, pcm: Pcm) -> None:
-        """Send sound (``int16[n]``, 48 kHz mono) as far as it fills packets."""
-        self.level_dbov = level_dbov(pcm)
-        for sending in self._sender.pcm(pcm):
-            self._send(sending)
-
-    async def release(self) -> None:
-        """End the burst, and wait until the last copy of its end is on its way."""
-        now = self._clock.seconds()
-        sendings = self._sender.release(now)
-        self.level_dbov = SILENCE_DBOV
-        marked = False
-        for sending in sendings:
-            if marked and not self._end_copies:
-                break
-            # In their spacing, whatever a stall has done to their times.
-            at = now + sending.due - sendings[0].due
-            if at > self._clock.seconds():
-                await sleep(self._clock, at - self._clock.seconds())
-            self._send(sending)
-            if sending.flags & Flag.LAST and not marked:
-                marked, self.ended_at = True, self._clock.seconds()
-
-    @property
-    def pressed(self) -> bool:
-        """Whether a burst is running."""
-        return self._sender.pressed
-
-    @property
-    def duration_s(self) -> float:
-        """How long the burst has sounded."""
-        return self._sender.duration_s
-
-    def _send(self, sending: Sending) -> None:
-        said = self.said
-        # A stream numbers what it puts on a link, from 0 on: that number, without asking each kind of stream for it.
-        sequence = said.sent & 0xFFFF_FFFF
-        at_ns = self._trace.clock_ns() if self._trace is not None else None
-        if self._stream.send(sending.payload, sending.flags):
-            said.sent += 1
-            said.octets += len(sending.payload)
-            if self._trace is not None:
-                self._trace.write(
-                    "sent", self._stream.source, sequence, sending.flags, len(sending.payload), at_ns
-                )
-        else:
-            said.unsent += 1
-
-
-def sender_of(
-    settings: MediaSettings,
-    *,
-    alias: str,
-    codec: str | None = None,
-    bitrate: int | None = None,
-    priority: int | None = None,
-    emergency: bool = False,
-) -> BurstSender:
-    """A sender as the configuration wants it, where the arguments do not say otherwise."""
-    encoder = codec_encoder(
-        codec if codec is not None else settings.codec,
-        bitrate=bitrate if bitrate is not None else settings.bitrate,
-        framing_ms=settings.framing_ms,
-        fec=settings.fec,
-        dtx=settings.dtx,
-    )
-    return BurstSender(
-        encoder,
-        alias=alias,
-        priority=priority if priority is not None else settings.priority,
-        emergency=emergency,
-    )
-
-
-def frame_samples_of(settings: MediaSettings) -> int:
-    """Samples that make one packet of :func:`sender_of`."""
-    return settings.framing_ms * SAMPLE_RATE // 1000
-
-
-def alias_of(loaded: Loaded, wanted: str | None) -> str:
-    """Under what name we talk: as asked, as configured, else the common name of our certificate."""
-    if wanted is not None:
-        return wanted
-    identity = loaded.config.identity
-    return identity.alias or common_name(read_certificates(identity.certificate)[0])
-
-
-def file_pieces(pcm: Pcm, samples: int, times: int = 1) -> Iterator[Pcm]:
-    """``pcm`` said ``times`` times without a pause, in pieces of ``samples``; the last may be shorter."""
-    rest = pcm[:0]
-    for _ in range(times):
-        position = 0
-        if len(rest):
-            position = samples - len(rest)
-            joined = np.concatenate((rest, pcm[:position]))
-            if len(joined) < samples:  # a file shorter than a piece
-                rest = joined
-                continue
-            yield joined
-            rest = pcm[:0]
-        while position + samples <= len(pcm):
-            yield pcm[position : position + samples]
-            position += samples
-        rest = pcm[position:]
-    if len(rest):
-        yield rest
-
-
-# -- listening ---------------------------------------------------------------------------------------------------------
+    def pull(self, samples: int, ahead_s: float = 0.0) -> Pcm:
+        """The next ``int16[samples]``, which will sound in ``ahead_s``."""
 
 
 class Sink(Protocol):
@@ -293,7 +124,9 @@ class Ear:
         display: Display,
         *,
         trace: Trace | None = None,
+        floor: FloorEars | None = None,
     ) -> None:
+        """``floor``: where one talks at a time, who is not to be heard meanwhile."""
         self.listener = listener
         #: When somebody was last heard to talk, or when we began.
         self.busy_at = clock.seconds()
@@ -305,6 +138,7 @@ class Ear:
         self._way = way
         self._display = display
         self._trace = trace
+        self._floor = floor
 
     # -- ice.streams.interface.Receiver
 
@@ -314,9 +148,10 @@ class Ear:
             self._trace.write(
                 "heard", datagram.source, datagram.sequence, datagram.flags, len(datagram.payload)
             )
-        self.listener.datagram(
-            datagram.payload, datagram.flags, datagram.source, self._clock.seconds(), datagram.sequence
-        )
+        now = self._clock.seconds()
+        self.listener.datagram(datagram.payload, datagram.flags, datagram.source, now, datagram.sequence)
+        if self._floor is not None:
+            self._floor.datagram(datagram.payload, datagram.flags, now)
 
     def path(self, up: bool, why: str) -> None:
         """See :class:`ice.streams.interface.Receiver`."""
@@ -328,6 +163,9 @@ class Ear:
         """The next ``int16[samples]``, which will sound in ``ahead_s``; events are told."""
         now = self._clock.seconds()
         self.tell()
+        if self._floor is not None:
+            self._floor.floor.tick(now)
+            self.listener.muted = self._floor.floor.muted
         pcm = self.listener.pull(samples, now + ahead_s)
         self.tell()
         if not self.listener.idle:
@@ -414,7 +252,7 @@ class Ear:
 class Playout(ABC):
     """Turns an :class:`Ear` into a sink, 20 ms at a time: :meth:`_turn` says whose clock sets the pace."""
 
-    def __init__(self, clock: Clock, ear: Ear, sink: Sink) -> None:
+    def __init__(self, clock: Clock, ear: Heard, sink: Sink) -> None:
         self._clock = clock
         self._ear = ear
         self._sink = sink
@@ -461,7 +299,7 @@ class Playout(ABC):
 class ClockPlayout(Playout):
     """Into a file, by our own clock; silence between bursts included, so that the sink's time is the clock's time."""
 
-    def __init__(self, clock: Clock, ear: Ear, sink: Sink) -> None:
+    def __init__(self, clock: Clock, ear: Heard, sink: Sink) -> None:
         super().__init__(clock, ear, sink)
         self._media: MediaClock | None = None
         self._skipped_s = 0.0
@@ -489,7 +327,7 @@ class ClockPlayout(Playout):
 class DevicePlayout(Playout):
     """Into a loudspeaker, by its clock: whenever it has taken some, it gets some."""
 
-    def __init__(self, clock: Clock, ear: Ear, sink: Loudspeaker) -> None:
+    def __init__(self, clock: Clock, ear: Heard, sink: Loudspeaker) -> None:
         super().__init__(clock, ear, sink)
         self._device = sink
 
@@ -503,16 +341,17 @@ class DevicePlayout(Playout):
         return FRAME_S / 4
 
 
-def playout_of(clock: Clock, ear: Ear, sink: Sink) -> Playout:
+def playout_of(clock: Clock, ear: Heard, sink: Sink) -> Playout:
     """The playout that fits the sink."""
     return (
         DevicePlayout(clock, ear, sink) if isinstance(sink, Loudspeaker) else ClockPlayout(clock, ear, sink)
     )
 
 
-def listener_of(settings: MediaSettings) -> Listener:
+def listener_of(settings: MediaSettings, payload_types: PayloadMap = DEFAULT) -> Listener:
     """A listener with the jitter buffer of the configuration."""
     return Listener(
+        payload_types=payload_types,
         jitter_min_ms=settings.jitter_min_ms,
         jitter_max_ms=settings.jitter_max_ms,
         end_of_burst_ms=settings.end_of_burst_ms,

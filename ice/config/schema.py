@@ -169,6 +169,16 @@ class MediaSettings(Section):
     priority: Annotated[int, RESTART] = Field(
         0, ge=0, le=255, description="Priority told to listeners with each burst; 255 is the highest."
     )
+    half_duplex: Annotated[bool, RESTART] = Field(
+        False,
+        description="On streams of our Rallypoints one talks at a time, by priority; false: all at once. A mission says it for its groups.",
+    )
+    max_talk_s: Annotated[float, RESTART] = Field(
+        30.0,
+        ge=0,
+        le=86_400,
+        description="Longest burst in half duplex, and on a mission's group that names none; 0: no limit.",
+    )
     end_of_burst_ms: Annotated[int, RESTART] = Field(
         500,
         ge=100,

@@ -14,7 +14,7 @@ from ice.media.wav import BadWav, WavWriter
 
 
 def wishes(out: Path | None) -> Wishes:
-    return Wishes("town", out, None, None, None, None, None, False)
+    return Wishes(("town",), None, None, (), out, None, None, None, None, None, False)
 
 
 class ListenTests(SynchronousTestCase):

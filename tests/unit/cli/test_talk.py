@@ -18,8 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ice.cli.display import JsonLines, Lines
 from ice.cli.keys import Keys
 from ice.cli.loop import Stop
+from ice.cli.mouth import Mouth, frame_samples_of, sender_of
 from ice.cli.talk import Wishes, _File, _Live, _source, _Tell, talk
-from ice.cli.voice import Mouth, frame_samples_of, sender_of
 from ice.config.schema import MediaSettings
 from ice.errors import LocalError
 from ice.link.frame import Flag
@@ -32,8 +32,8 @@ MEDIA = MediaSettings(codec="pcmu")
 
 def wishes(**changes: Any) -> Wishes:
     values: dict[str, Any] = dict.fromkeys(
-        ("file", "device", "codec", "bitrate", "alias", "priority", "trace")
-    ) | {"stream_id": "town", "loop": 1, "emergency": False, "timeout_s": 10.0, "as_json": False}
+        ("config", "password_file", "file", "device", "codec", "bitrate", "alias", "priority", "trace")
+    ) | {"stream": "town", "loop": 1, "emergency": False, "timeout_s": 10.0, "as_json": False}
     return Wishes(**(values | changes))
 
 

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ice.cli.display import Meter
 from ice.cli.loop import Stop
+from ice.cli.mouth import Mouth, file_pieces, frame_samples_of, sender_of
 from ice.cli.trace import Trace, compare, read_trace
 from ice.cli.voice import (
     AHEAD,
@@ -20,14 +21,10 @@ from ice.cli.voice import (
     ClockPlayout,
     DevicePlayout,
     Ear,
-    Mouth,
     Way,
-    file_pieces,
-    frame_samples_of,
     listener_of,
     name_of,
     playout_of,
-    sender_of,
 )
 from ice.config.schema import MediaSettings
 from ice.errors import LocalError

@@ -1,0 +1,278 @@
+"""Where a command talks or listens: streams of the configured Rallypoints, groups of a mission, or both at once.
+
+A word on the command line is a stream's id, or names a mission: ``FILE`` all of its audio groups, ``FILE/GROUP`` one of them, by name or id. It is a
+mission if such a file exists, so a stream may have slashes in its id. What a person hears and says is the same for both; only the ways
+differ, and :class:`Place` makes them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import click
+
+from ice.cli.display import Display, plural
+from ice.config.load import PLACES, Loaded, load
+from ice.config.problems import ConfigError
+from ice.config.schema import MediaSettings
+from ice.errors import LocalError
+from ice.media.floor import Rules
+from ice.media.payload_map import DEFAULT, PayloadMap
+from ice.mission import voice
+from ice.mission.identity import stream_id
+from ice.mission.model import Group, Mission
+from ice.mission.packing import PasswordNeeded
+from ice.mission.reading import open_mission
+from ice.streams.connect import network_of
+from ice.streams.rallypoint import RallypointNetwork
+from ice.streams.team import Team, team_of
+
+MISSION_ENDINGS: Final = (".json", ".ice", ".mission", ".png", ".svg")
+MAX_SECRET_BYTES: Final = 4_096
+
+
+@attrs.frozen
+class Channel:
+    """One stream to join. ``group`` is none for a stream of the configured Rallypoints; ``mission`` is the place in :attr:`Wanted.missions`."""
+
+    name: str
+    stream_id: str
+    group: Group | None = None
+    mission: int = -1
+
+    @property
+    def payload_types(self) -> PayloadMap:
+        """What RTP payload types mean there."""
+        return DEFAULT if self.group is None else voice.payload_types(self.group)
+
+    def rules(self, settings: MediaSettings) -> Rules:
+        """Who may talk there."""
+        if self.group is not None:
+            return voice.rules(self.group, settings.max_talk_s)
+        return Rules(
+            full_duplex=not settings.half_duplex,
+            max_tx_s=settings.max_talk_s if settings.half_duplex else 0.0,
+            silence_s=settings.end_of_burst_ms / 1_000,
+        )
+
+    @property
+    def gain(self) -> float:
+        """How loud it is wanted, 1 as it is."""
+        return 1.0 if self.group is None else voice.gain(self.group)
+
+
+@attrs.frozen
+class Wanted:
+    """What the words of a command line mean."""
+
+    channels: tuple[Channel, ...]
+    missions: tuple[Mission, ...]
+    remarks: tuple[str, ...]  #: what the missions' files say that is not as expected, in sentences
+
+    @property
+    def title(self) -> str:
+        """What is listened to, for people."""
+        return ", ".join(channel.name for channel in self.channels)
+
+
+def wanted(words: Sequence[str], password_file: Path | None = None) -> Wanted:
+    """The channels that ``words`` name.
+
+    A sealed mission's password is the first line of ``password_file``, else it is asked for on a terminal. Raises :class:`~ice.errors.LocalError` and
+    :class:`~ice.mission.tolerant.MissionError` for what is not there or cannot be read.
+    """
+    channels: dict[str, Channel] = {}
+    missions: list[Mission] = []
+    remarks: list[str] = []
+    read: dict[str, int] = {}
+    for word in words:
+        file, group_name = _parts(word)
+        if not file:
+            channels.setdefault(f"/{word}", Channel(word, word))
+            continue
+        if file not in read:
+            read[file] = len(missions)
+            reading = _open(file, password_file)
+            missions.append(reading.mission)
+            remarks += [f"{file}: {remark.path}: {remark.text}" for remark in reading.remarks]
+        index = read[file]
+        for group in _groups(missions[index], group_name, file):
+            channels.setdefault(
+                f"{index}/{stream_id(group.id)}", Channel(group.name, stream_id(group.id), group, index)
+            )
+    return Wanted(tuple(channels.values()), tuple(missions), tuple(remarks))
+
+
+def one(words: Wanted) -> Channel:
+    """The one channel that is meant; raises :class:`~ice.errors.LocalError` that lists them where there are several."""
+    if len(words.channels) == 1:
+        return words.channels[0]
+    names = ", ".join(f"'{channel.name}'" for channel in words.channels)
+    raise LocalError(f"which group? The mission has {names}: add /NAME to its file")
+
+
+def configuration(path: Path | None, words: Wanted) -> Loaded | None:
+    """The configuration; none where none is named or found and a mission is all that is asked for: that needs no site."""
+    try:
+        return load(path)
+    except ConfigError:
+        if path is not None or os.environ.get("ICE_CONFIG") or not words.missions or _found():
+            raise
+        if any(channel.group is None for channel in words.channels):
+            raise
+        return None
+
+
+def media_of(loaded: Loaded | None) -> MediaSettings:
+    """How voice is sent and heard, by default where there is no configuration."""
+    return loaded.config.media if loaded is not None else MediaSettings()
+
+
+class Place:
+    """The networks of some channels: join, start, stop."""
+
+    def __init__(self, reactor: Any, loaded: Loaded | None, words: Wanted, on_notice: Any) -> None:
+        self.loaded = loaded
+        self._links: RallypointNetwork | None = None
+        if any(channel.group is None for channel in words.channels):
+            assert loaded is not None  # see configuration()
+            self._links = network_of(loaded, reactor, on_notice=on_notice)
+        used = {channel.mission for channel in words.channels}
+        self.teams: dict[int, Team] = {
+            index: team_of(mission, loaded, reactor, on_notice=on_notice)
+            for index, mission in enumerate(words.missions)
+            if index in used
+        }
+
+    def join(self, channel: Channel, receiver: Any, *, listen: bool = True, talk: bool = True) -> Any:
+        """Join one of the channels."""
+        network = self._links if channel.group is None else self.teams[channel.mission]
+        assert network is not None
+        return network.join(channel.stream_id, receiver, listen=listen, talk=talk)
+
+    def start(self) -> None:
+        """Begin to connect and to listen."""
+        if self._links is not None:
+            self._links.start()
+        for team in self.teams.values():
+            team.start()
+
+    async def stop(self) -> None:
+        """Leave everything."""
+        if self._links is not None:
+            await self._links.stop()
+        for team in self.teams.values():
+            await team.stop()
+
+    @property
+    def links(self) -> Iterable[RallypointNetwork]:
+        """All networks of Rallypoints."""
+        if self._links is not None:
+            yield self._links
+        for team in self.teams.values():
+            yield from team.rallypoints.values()
+
+    @property
+    def why(self) -> str:
+        """Why there is no way, as far as it is known."""
+        whys = [network.why for network in self.links if network.why]
+        whys += [status.failover.why for team in self.teams.values() for status in team.status()]
+        return whys[0] if whys else "no Rallypoint has answered"
+
+    def tell(self, display: Display, words: Wanted) -> None:
+        """Say what the missions name and cannot be had, and how much in their files is not as expected."""
+        for team in self.teams.values():
+            for remark in team.remarks:
+                sentence = f"{remark.path}: {remark.text}"
+                display.say("remark", f"mission '{team.mission.name}': {sentence}", remark=sentence)
+        if words.remarks:
+            display.say(
+                "remarks",
+                f"{plural(len(words.remarks), 'remark')} about the mission's file: see `ice mission check`",
+                remarks=list(words.remarks),
+            )
+
+    def patience_s(self, channel: Channel) -> float:
+        """How long a channel may wait before it is known whether there is a way: until it fails over."""
+        if channel.group is None:
+            return 0.0
+        group = self.teams[channel.mission].group(channel.stream_id)
+        return group.after_s if group.fails_over else 0.0
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """To the Rallypoint, where there is a link."""
+        return next((n.round_trip_s for n in self.links if n.round_trip_s is not None), None)
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams dropped on this side since a link did not take them."""
+        return sum(network.counts.dropped_full + network.counts.dropped_old for network in self.links)
+
+    @property
+    def stale(self) -> int:
+        """Datagrams dropped because this program stood still."""
+        return sum(network.wake.dropped_stale for network in self.links)
+
+
+def _found() -> bool:
+    return any(place.exists() for place in PLACES)
+
+
+def _parts(word: str) -> tuple[str, str]:
+    """The mission's file and the group's name in a word; no file for a stream's id."""
+    if os.path.isfile(word):
+        return word, ""
+    for index, letter in enumerate(word):
+        if letter == "/" and index and os.path.isfile(word[:index]):
+            return word[:index], word[index + 1 :]
+    for ending in MISSION_ENDINGS:
+        head = (
+            word.lower().partition(ending + "/")[0] if ending + "/" in word.lower() else word[: -len(ending)]
+        )
+        if word.lower().endswith(ending) or ending + "/" in word.lower():
+            raise LocalError(f"{word[: len(head) + len(ending)]}: there is no such file")
+    return "", ""
+
+
+def _open(file: str, password_file: Path | None) -> Any:
+    try:
+        return open_mission(file)
+    except PasswordNeeded:
+        return open_mission(file, _password(file, password_file))
+
+
+def _password(file: str, password_file: Path | None) -> str:
+    if password_file is not None:
+        try:
+            with open(password_file, encoding="utf-8") as stream:
+                return stream.read(MAX_SECRET_BYTES).partition("\n")[0]
+        except (OSError, UnicodeDecodeError) as error:
+            raise LocalError(f"{password_file}: the password cannot be read: {error}") from None
+    if not sys.stdin.isatty():
+        raise LocalError(f"{file} is sealed with a password: name a file that holds it with --password-file")
+    return str(click.prompt(f"password of {file}", hide_input=True, err=True))
+
+
+def _groups(mission: Mission, name: str, file: str) -> list[Group]:
+    audio = [group for group in mission.groups if voice.is_audio(group)]
+    if not name:
+        if not audio:
+            raise LocalError(f"{file}: mission '{mission.name}' has no audio group")
+        return audio
+    group = mission.group(name) or next((g for g in audio if g.name.casefold() == name.casefold()), None)
+    if group is None:
+        there = ", ".join(f"'{each.name}'" for each in audio) or "none"
+        raise LocalError(
+            f"{file}: mission '{mission.name}' has no group '{name}'; its audio groups are {there}"
+        )
+    if not voice.is_audio(group):
+        raise LocalError(
+            f"{file}: group '{group.name}' carries no voice; see `ice who {file}` for mission control"
+        )
+    return [group]
