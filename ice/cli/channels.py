@@ -197,6 +197,21 @@ class Place:
                 remarks=list(words.remarks),
             )
 
+    def told_sealing(self, display: Display, channel: Channel) -> None:
+        """Say how a mission's group is sealed, and what was refused because it was not."""
+        if channel.group is None:
+            return
+        for status in self.teams[channel.mission].status():
+            if status.failover.stream_id != channel.stream_id:
+                continue
+            sealing = status.sealing
+            refused = ", ".join(f"{count} {reason}" for reason, count in sealing.refused.items())
+            display.say(
+                "sealing",
+                f"'{channel.name}' is {sealing.words}" + (f"; refused: {refused}" if refused else ""),
+                cipher=sealing.cipher, authenticated=sealing.authenticated, refused=dict(sealing.refused),
+            )  # fmt: skip
+
     def patience_s(self, channel: Channel) -> float:
         """How long a channel may wait before it is known whether there is a way: until it fails over."""
         if channel.group is None:

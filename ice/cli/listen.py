@@ -137,8 +137,9 @@ async def hear(reactor: Any, stop: Any, wishes: Wishes) -> int:
             for way in (links, *ways):
                 way.leaving = True
             await place.stop()
-        for way, seat in zip(ways, seats, strict=True):
+        for channel, way, seat in zip(words.channels, ways, seats, strict=True):
             own = display if len(seats) == 1 else Named(display, seat.name)
+            place.told_sealing(own, channel)
             _summarise(own, seat.ear, way, seat.name, wishes, place.stale)
     return 0
 

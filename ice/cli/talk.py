@@ -21,6 +21,7 @@ import click
 from ice.cli.options import config_option, json_option, password_option, verbosity
 
 TIMEOUT_S = 10.0
+ATTEND_S = 0.3  # listened before the first press: longer than any framing, so that who talks already is known
 LINGER_S = 0.25  # the last bytes of a burst leave with this reactor turn; this is for a slow way
 INTERRUPTED = 130
 METERS_PER_S = 12
@@ -152,6 +153,9 @@ async def speak(reactor: Any, stop: Any, wishes: Wishes) -> int:
         timeout_s = TIMEOUT_S + place.patience_s(channel) if wishes.timeout_s is None else wishes.timeout_s
         try:
             if await way.opened(reactor, stop, timeout_s, place):
+                place.told_sealing(display, channel)
+                if gate is not None:
+                    await sleep(reactor, ATTEND_S)
                 await source.speak(reactor, stop, mouth, _Tell(display, mouth, wishes))
                 await sleep(reactor, LINGER_S)
         finally:
