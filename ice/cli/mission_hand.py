@@ -123,7 +123,7 @@ def qr(
             raise LocalError(
                 f"this code takes {wide} columns, the terminal has {there}: make its window wider or its letters smaller, or use --out F.png"
             )
-    click.echo(draw_characters(text), nl=False)
+    click.echo(draw_characters(text, coloured=sys.stdout.isatty()), nl=False)
 
 
 def _sealed(ask: bool, password_file: Path | None) -> bool:

@@ -7,6 +7,7 @@ wrong values and legacy spellings included. What has changed is written anew; wh
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -49,16 +50,27 @@ class Spec:
         return self.key
 
 
+NEW: Final[Mapping[str, Json]] = MappingProxyType(
+    {}
+)  # where nothing was read; an empty object was read is another
+
+
 @attrs.frozen
 class Part:
     """What all parts of a mission have.
 
     :ivar more: keys that are not known, as they came.
-    :ivar written: the JSON object that this was read from; empty for what we made. Not to be changed, and no part of equality.
+    :ivar written: the JSON object that this was read from;
+        :data:`NEW` for what we made. Not to be changed, and no part of equality.
     """
 
     more: Mapping[str, Json] = attrs.field(factory=dict, kw_only=True, repr=False, hash=False)
-    written: Mapping[str, Json] = attrs.field(factory=dict, kw_only=True, repr=False, eq=False)
+    written: Mapping[str, Json] = attrs.field(default=NEW, kw_only=True, repr=False, eq=False)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this was made here, and not read."""
+        return self.written is NEW
 
 
 _P = TypeVar("_P", bound=Part)
@@ -87,7 +99,7 @@ def load(kind: type[_P], tolerant: Tolerant) -> _P:
 def dump(part: Part) -> dict[str, Json]:
     """The object to write: as it was read, where it has not been changed."""
     kind = type(part)
-    before = load(kind, Tolerant(part.written, "", [])) if part.written else kind()
+    before = load(kind, Tolerant(part.written, "", [])) if not part.is_new else kind()
     specs = {
         spec.key_in(part.written): (field.name, spec)
         for field in attrs.fields(kind)
@@ -109,7 +121,7 @@ def dump(part: Part) -> dict[str, Json]:
         if key in part.written:
             continue
         now = getattr(part, name)
-        if now != getattr(before, name) or (spec.always and not part.written):
+        if now != getattr(before, name) or (spec.always and part.is_new):
             added = spec.write(now)
             if added is not None:
                 found[key] = added

@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from ice.errors import LocalError
+from ice.mission.fields import NEW
 from ice.mission.model import Group, Mission
 from ice.mission.packing import QR_BYTES, deflected, pack
 from ice.mission.writing import write_mission
@@ -57,12 +58,12 @@ def _lean(group: Group) -> Group:
     return attrs.evolve(
         group,
         written={key: group.written[key] for key in kept if key in group.written},
-        tx_audio=attrs.evolve(group.tx_audio, written={}),
-        presence=attrs.evolve(group.presence, written={}),
-        audio=attrs.evolve(group.audio, written={}),
-        timeline=attrs.evolve(group.timeline, written={}),
-        rtp_profile=attrs.evolve(group.rtp_profile, written={}),
-        gate_in=attrs.evolve(group.gate_in, written={}),
+        tx_audio=attrs.evolve(group.tx_audio, written=NEW),
+        presence=attrs.evolve(group.presence, written=NEW),
+        audio=attrs.evolve(group.audio, written=NEW),
+        timeline=attrs.evolve(group.timeline, written=NEW),
+        rtp_profile=attrs.evolve(group.rtp_profile, written=NEW),
+        gate_in=attrs.evolve(group.gate_in, written=NEW),
     )
 
 

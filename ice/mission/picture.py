@@ -41,14 +41,18 @@ def draw_svg(text: str) -> bytes:
     return out.getvalue()
 
 
-def draw_characters(text: str) -> str:
-    """The QR code for a terminal, in half blocks, with colours that are its own on light and on dark ones.
+def draw_characters(text: str, *, coloured: bool = False) -> str:
+    """The QR code for a terminal, two modules per character. Light modules are the ones that are drawn, as a dark terminal wants it.
 
+    :param coloured: sets white on black itself, so that it is right on a light terminal too.
     :raises LocalError: it is too long.
     """
     out = io.StringIO()
     _code(text).terminal(out, border=QUIET, compact=True)
-    return out.getvalue()
+    lines = out.getvalue().splitlines()
+    if coloured:
+        lines = [f"\x1b[97;40m{line}\x1b[0m" for line in lines]
+    return "\n".join(lines) + "\n"
 
 
 def columns(text: str) -> int:

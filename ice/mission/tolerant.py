@@ -29,11 +29,7 @@ MAX_DEPTH: Final = (
 MAX_REMARKS: Final = 500  # who made more mistakes than this does not read the rest
 MAX_NUMBER: Final = 300  # digits; the largest float has 309, and int() is quadratic
 SHOWN: Final = 40  # characters of wrong text that are repeated to its author
-TYPOGRAPHIC: Final = {
-    # what word processors and telephones make of " and ', and what JSON wants in its place
-    **dict.fromkeys("“”„‟«»″〝〞＂", '"'),
-    **dict.fromkeys("‘’‚‛‹›′＇", "'"),
-}
+TYPOGRAPHIC: Final = frozenset("“”„‟«»″〝〞＂‘’‚‛‹›′＇")  # what word processors and telephones make of "
 _TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 _STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*\Z")
@@ -421,15 +417,16 @@ def _refuse(text: str, source: str, error: json.JSONDecodeError) -> NoReturn:
     quote = _typographic(text, position)
     if quote is not None:
         line, column = _place(text, quote)
-        plain = TYPOGRAPHIC[text[quote]]
-        more = "" if plain == '"' else " (and JSON wants \", not ')"
         raise MissionError(
             source,
             f"found the typographic quote {text[quote]}, which a word processor or a telephone makes: "
-            f"type the plain {plain} of a keyboard in its place{more}",
+            'type the plain " of a keyboard in its place',
             line=line,
             column=column,
         ) from None
+    before = text[:position].rstrip()
+    if text[position : position + 1] in ("}", "]") and before.endswith(","):
+        position = len(before) - 1  # where newer readers point too
     line, column = _place(text, position)
     raise MissionError(source, _why(text, position, error.msg), line=line, column=column) from None
 
@@ -469,8 +466,6 @@ def _why(text: str, position: int, message: str) -> str:
         return "JSON knows no comments: take this one out"
     if found.startswith("'"):
         return "JSON wants the double quote \" here, not '"
-    if found.startswith(("}", "]")) and text[:position].rstrip().endswith(","):
-        return f"there is a comma too many before this {found[0]}"
-    if message == "Illegal trailing comma before end of object":  # from Python 3.13 on
+    if found.startswith(",") and text[position + 1 :].lstrip()[:1] in ("}", "]"):
         return "there is a comma too many here"
     return f"this is no JSON: {message[:1].lower()}{message[1:]}, found {shown(found)}"

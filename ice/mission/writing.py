@@ -36,7 +36,7 @@ def as_json(mission: Mission) -> dict[str, Json]:
     id = mission.written.get("id") if before.name == mission.name else None
     key = "talkgroups" if "groups" not in mission.written and "talkgroups" in mission.written else "groups"
     found = dump(attrs.evolve(mission, groups=before.groups, id=before.id))
-    if not mission.written:  # a new one: in the order of the specification
+    if mission.is_new:  # a new one: in the order of the specification
         rest = {name: each for name, each in found.items() if name not in ("id", "groups")}
         return {"meta": rest.pop("meta"), "id": mission_id(mission.name), **rest, "groups": groups}
     if id is None and before.name != mission.name:
@@ -48,7 +48,7 @@ def as_json(mission: Mission) -> dict[str, Json]:
 
 
 def _group(group: Group, of_mission: MissionRallypoint | None) -> Json:
-    if group.written and group == implied(load(Group, Tolerant(group.written, "", [])), of_mission):
+    if not group.is_new and group == implied(load(Group, Tolerant(group.written, "", [])), of_mission):
         return group.written
     stated = attrs.evolve(group, id=effective_id(group))
     if group.rallypoints_from is Origin.CLUSTER and group.cluster is not None:
@@ -57,7 +57,7 @@ def _group(group: Group, of_mission: MissionRallypoint | None) -> Json:
     elif group.rallypoints_from is Origin.MISSION:
         stated = attrs.evolve(stated, rallypoints=())
     found = dump(stated)
-    if group.written and stream_id(str(group.written.get("id", ""))) == stream_id(stated.id):
+    if not group.is_new and stream_id(str(group.written.get("id", ""))) == stream_id(stated.id):
         found["id"] = group.written["id"]
     return found
 
