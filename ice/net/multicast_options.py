@@ -86,9 +86,9 @@ def listening(address: Address, index: int, *, shared: bool) -> socket.socket:
     sock = _datagrams(family)
     try:
         if shared:
+            # Never SO_REUSEPORT: where only one of several such sockets wants a datagram (by its interface, or its sources), Linux (seen on 6.18)
+            # hands it to any of them.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         with contextlib.suppress(OSError):  # beyond net.core.rmem_max only with CAP_NET_ADMIN
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)

@@ -10,6 +10,8 @@ Cables can be pulled, put back, and a whole interface can be taken out and put i
 There is no default route: where the machine has no other way, multicast finds the interface by itself, or is told its name.
 """
 
+import contextlib
+import os
 import secrets
 import socket
 import struct
@@ -155,8 +157,6 @@ class Lan:
 
     def __init__(self, count: int) -> None:
         """Hosts 1 to ``count``.  Raises :class:`~tests.system.roads.RoadsError`, with nothing left behind."""
-        import os
-
         sweep()
         begin = f"ice{os.getpid()}-{secrets.token_hex(2)}-"
         self.switch = begin + "switch"
@@ -176,6 +176,20 @@ class Lan:
 
     def __iter__(self) -> Iterator[Host]:
         return iter(self.hosts)
+
+    @contextlib.contextmanager
+    def second(self, one: Host, other: Host) -> Iterator[None]:
+        """A second network, of two hosts alone: a cable between their eth1."""
+        ends = f"netns {one.namespace} type veth peer name eth1 netns {other.namespace}"
+        command("ip", "-batch", "-", script=(f"link add name eth1 {ends}",))
+        for host in (one, other):
+            host.ip("link", "set", "eth1", "up")
+            host.ip("address", "add", f"10.66.0.{host.number}/24", "dev", "eth1")
+            host.ip("address", "add", f"fd66::{host.number}/64", "dev", "eth1", "nodad")
+        try:
+            yield
+        finally:
+            one.ip("link", "delete", "eth1")
 
     def close(self) -> None:
         """Remove everything; closing twice is harmless.  Programs inside must have ended before."""

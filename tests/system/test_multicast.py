@@ -98,6 +98,35 @@ def test_two_groups_on_one_port(lan: Lan, start: Start) -> None:
     assert count(bert, "seven", "other_interface") == 0
 
 
+def test_one_group_on_two_networks(lan: Lan, start: Start) -> None:
+    """The same group and port on two interfaces, by two programs and by one: what is said on one network is not heard on the other."""
+    first, second, _ = lan.hosts
+    with lan.second(first, second):
+        lines = [
+            [f"four,{ONE},{ONE},{device}", f"six,{SIX},{SIX},{device}", f"name={device}"]
+            for device in ("eth0", "eth1")
+        ]
+        apart = [start(*first.party(*words)) for words in lines]
+        both = start(
+            *second.party(
+                *(word.replace(",", f"{at},", 1) for at, words in enumerate(lines) for word in words[:2]),
+                name="both",
+            )
+        )
+        wait_until(
+            lambda: all(len(heard(program)) >= 2 for program in apart) and len(heard(both)) >= 4,
+            15,
+            *apart,
+            both,
+        )
+        time.sleep(0.5)
+        for at, program in enumerate(apart):
+            assert heard(program) == {(each, f"both on {each}{at}") for each in ("four", "six")}
+        assert heard(both) == {
+            (f"{each}{at}", f"eth{at} on {each}") for each in ("four", "six") for at in (0, 1)
+        }
+
+
 def test_interface_that_comes_and_goes(lan: Lan, start: Start) -> None:
     """A cable pulled, an address changed, an interface taken out and put in again: each is said, and heard again within seconds."""
     first, second, _ = lan.hosts
