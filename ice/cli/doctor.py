@@ -16,6 +16,7 @@ import click
 
 from ice.cli import examine
 from ice.cli.examine import Result, Verdict, fail, ok, warn
+from ice.cli.examine_multicast import multicast_use
 from ice.cli.options import config_option, json_option
 from ice.config.checks import Severity, check_site
 from ice.config.load import ConfigError, Loaded, load
@@ -75,6 +76,7 @@ def examinations(config: Path | None) -> Iterator[Result]:
             yield fail("configuration", str(problem), "mend the file; ice check tells the same")
         return
     yield ok("configuration", str(loaded.path))
+    yield from multicast_use(loaded.config.multicast)
     yield from _certificates(loaded)
     yield from _machine(loaded)
     yield from examine.ways(_ways(loaded))
