@@ -34,6 +34,7 @@ import attrs
 
 from ice.errors import LocalError
 from ice.link.frame import HEADER, MEDIA_HEADER, RELAY_HEADER
+from ice.security.traffic import Cipher, sealed_bytes
 
 ETHERNET: Final = 14
 IPV4: Final = 20
@@ -45,10 +46,6 @@ TLS_RECORD: Final = 22
 RTP: Final = 12
 ORIGINAL_TLS: Final = 46  # bytes that the original's tables add to multicast for its Rallypoint path
 MTU: Final = 1_500
-
-CBC_VECTOR: Final = 16
-CBC_BLOCK: Final = 16
-GCM_OVERHEAD: Final = 8 + 6 + 16  # start id, counter, tag
 
 PER_USER_BITS_S: Final = 64_000  # "Required Network Quality of Service": plan 64 kbit/s per user
 
@@ -149,9 +146,7 @@ def extension_octets(alias: str = "", *, priority: bool = False, node_id: bool =
 
 def sealed(octets: int, seal: Seal) -> int:
     """How long an RTP packet of so many bytes is when it is sealed."""
-    if seal is Seal.CBC:
-        return CBC_VECTOR + (octets // CBC_BLOCK + 1) * CBC_BLOCK
-    return octets + (GCM_OVERHEAD if seal is Seal.GCM else 0)
+    return octets if seal is Seal.CLEAR else sealed_bytes(Cipher(seal), octets)
 
 
 def carried(octets: int, carrier: Carrier, *, ipv6: bool = False) -> int:
