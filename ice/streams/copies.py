@@ -9,10 +9,13 @@ itself, so whoever says the same thing twice is heard twice. Hence two counts pe
 **Own talk.** What we sent on one path and a reflector brings back on the other is ours. What comes back on the path where it was sent, that path knows by itself.
 
 **Names.** A listener keeps a jitter buffer per source, so a talker whose packets come now by one path and now by the other must not change source with each of
-them. When copies show twice in a row that two sources are one talker, the name under which that talker is being heard stays, and the other path's is replaced by it;
+them. When a copy shows that two sources are one talker, the name under which that talker is being heard stays, and the other path's is replaced by it;
 numbers go on from the last one heard. A gap in the numbers of one path stays a gap: it is a loss. Going over to the other path leaves none.
 
-**Bounds.** Payloads are remembered as digests, for ten seconds and up to 8,192; talkers up to 1,024, the longest silent of them forgotten first.
+**Strangers.** Of a source that begins on one path while somebody is heard on the other, it is not known at once whether it is that somebody: it waits for its first copy,
+at most :data:`STRANGER_S`. So nobody is heard as two people for the moment in which a second path opens.
+
+**Bounds.** Payloads are remembered as digests, for ten seconds and up to 8,192; talkers up to 1,024, the longest silent of them forgotten first; strangers up to 64.
 """
 
 from collections import deque
@@ -28,10 +31,13 @@ from ice.streams.interface import Datagram
 WINDOW_S: Final = 10.0  # several Rallypoints may each hold a datagram for 2 s, and TCP for some more
 LIMIT: Final = 8_192  # ten seconds of 16 talkers at 50 packets a second
 MAX_TALKERS: Final = 1_024
-AGREEING: Final = (
-    2  # copies in a row that say the same of two sources; one may be two people's "ok" without a cipher
-)
+SURE_BYTES: Final = 24  # of a payload: sealed, or RTP, or longer than what two people say alike by chance
+AGREEING: Final = 2  # shorter copies in a row that say the same of two sources: one may be two people's "ok"
 ALONE_S: Final = 1.0  # a datagram that has not come by the Rallypoint by then does not: their queues are shorter in practice
+STRANGER_S: Final = 0.1  # two paths that differ by more are rare, and a jitter buffer bridges as much
+ACTIVE_S: Final = 0.5  # heard a moment ago: longer than any framing and jitter
+MAX_STRANGERS: Final = 64
+MAX_WAITING: Final = 16  # datagrams of one stranger
 _U32: Final = 0xFFFF_FFFF
 _DIGEST_BYTES: Final = 16
 
@@ -48,19 +54,13 @@ class Path(IntEnum):
         return Path.SECONDARY if self is Path.PRIMARY else Path.PRIMARY
 
 
-class Unheard(IntEnum):
-    """Why a datagram is not given to anybody."""
-
-    COPY = 0
-    OWN = 1
-
-
 @attrs.define
 class _Talker:
     """Somebody who is heard under one name."""
 
     source: int
     path: Path
+    at: float = float("-inf")
     high: int | None = None
     offsets: list[int] = attrs.field(factory=lambda: [0, 0])
 
@@ -75,6 +75,17 @@ class _Payload:
     sent: list[int] = attrs.field(factory=lambda: [0, 0])
     heard: int = 0
     talker: _Talker | None = None
+    stranger: "_Stranger | None" = None
+
+
+@attrs.define(eq=False)
+class _Stranger:
+    """A source that has begun, and may be somebody who is heard on the other path."""
+
+    path: Path
+    source: int
+    at: float
+    waiting: list[tuple[_Payload, Datagram]] = attrs.field(factory=list)
 
 
 class Copies:
@@ -83,6 +94,10 @@ class Copies:
     def __init__(
         self, *, window_s: float = WINDOW_S, limit: int = LIMIT, max_talkers: int = MAX_TALKERS
     ) -> None:
+        self.given = [0, 0]  #: datagrams given to the receiver, by the path that brought them
+        self.copies = 0  #: datagrams heard on the other path before
+        self.own = 0  #: our own datagrams, brought back
+        self.held = 0  #: datagrams of strangers that had to wait
         self.forgotten = 0  #: payloads forgotten before their time: there were more than the limit
         #: When a datagram last proved to have come on the secondary path alone.
         self.alone_at = float("-inf")
@@ -91,6 +106,8 @@ class Copies:
         self._max_talkers = max_talkers
         self._payloads: dict[bytes, _Payload] = {}
         self._talkers: dict[tuple[Path, int], _Talker] = {}
+        self._strangers: dict[tuple[Path, int], _Stranger] = {}
+        self._heard_at = [float("-inf"), float("-inf")]
         self._agreed: tuple[Path, int, int] | None = None
         self._agreeing = 0
         self._names = Heard()
@@ -103,25 +120,54 @@ class Copies:
         """We have sent these bytes on ``path``."""
         self._payload(payload, now).sent[path] += 1
 
-    def heard(self, path: Path, datagram: Datagram, now: float) -> Datagram | Unheard:
-        """A datagram has come on ``path``: what to give to the receiver, under the name it is to have there."""
+    def heard(self, path: Path, datagram: Datagram, now: float) -> list[Datagram]:
+        """A datagram has come on ``path``: what to give to the receiver now, under the names that it is to have there."""
         self.prove(now)
         known = self._payload(datagram.payload, now)
         known.came[path] += 1
         count = known.came[path] - known.sent[path.other]
         if count <= 0:
-            return Unheard.OWN
+            self.own += 1
+            return []
         if count <= known.heard:
-            self._copy(path, datagram.source, known)
-            return Unheard.COPY
-        known.heard = count
-        known.talker = talker = self._talker(path, datagram.source)
+            self.copies += 1
+            self._copy(path, datagram, known)
+            return self._introduce(self._strangers.get((path, datagram.source)), now)
         if path is Path.SECONDARY and not known.came[Path.PRIMARY]:
             self._unproved.append(known)
-        number = self._number(talker, path, datagram.sequence, now)
-        if talker.source == datagram.source and number == datagram.sequence:
-            return datagram
-        return Datagram(datagram.flags, talker.source, number, datagram.payload)
+        waits = known.stranger
+        stranger = self._stranger(path, datagram.source, now)
+        if waits is not None and waits.path is not path and stranger is not None:
+            # One stranger on both paths is nobody whom we hear already.
+            given = self._admit(waits, now)
+            self.copies += 1
+            self._copy(path, datagram, known)
+            return given + self._admit(stranger, now)
+        if stranger is not None:
+            known.stranger = stranger
+            stranger.waiting.append((known, datagram))
+            self.held += 1
+            return []
+        given = [self._give(path, datagram, known, now)]
+        if waits is not None and waits.path is not path:
+            for _, waiting in waits.waiting:
+                if waiting.payload == datagram.payload:
+                    self._copy(waits.path, waiting, known)
+            given += self._introduce(waits, now)
+        return given
+
+    @property
+    def due(self) -> float | None:
+        """When :meth:`release` has something to give, if nothing comes before."""
+        return min((each.at + STRANGER_S for each in self._strangers.values()), default=None)
+
+    def release(self, now: float) -> list[Datagram]:
+        """What strangers have said who have waited long enough: they are somebody else."""
+        given = []
+        for stranger in list(self._strangers.values()):
+            if now >= stranger.at + STRANGER_S:
+                given += self._admit(stranger, now)
+        return given
 
     def passed(self, datagram: Datagram, now: float) -> bool:
         """Whether a datagram of this name was heard here, or asked about; asking marks it."""
@@ -156,6 +202,49 @@ class Copies:
         known = payloads[key] = _Payload(key, now)
         return known
 
+    def _stranger(self, path: Path, source: int, now: float) -> _Stranger | None:
+        """Where this source has to wait, if it has to."""
+        key = path, source
+        stranger = self._strangers.get(key)
+        if stranger is not None:
+            return stranger if len(stranger.waiting) < MAX_WAITING else None
+        talker = self._talkers.get(key)
+        talks = talker is not None and now - talker.at <= ACTIVE_S
+        if talks or now - self._heard_at[path.other] > ACTIVE_S or len(self._strangers) >= MAX_STRANGERS:
+            return None
+        stranger = self._strangers[key] = _Stranger(path, source, now)
+        return stranger
+
+    def _introduce(self, stranger: _Stranger | None, now: float) -> list[Datagram]:
+        """A copy has come: if it told whose name the stranger's is, the rest of what was said is heard."""
+        if stranger is None:
+            return []
+        talker = self._talkers.get((stranger.path, stranger.source))
+        return [] if talker is None or now - talker.at > ACTIVE_S else self._admit(stranger, now)
+
+    def _admit(self, stranger: _Stranger, now: float) -> list[Datagram]:
+        """What the stranger has said that nobody else has brought."""
+        self._strangers.pop((stranger.path, stranger.source), None)
+        given = []
+        for known, datagram in stranger.waiting:
+            known.stranger = None
+            if known.came[stranger.path] - known.sent[stranger.path.other] > known.heard:
+                given.append(self._give(stranger.path, datagram, known, now))
+            else:
+                self.copies += 1
+        return given
+
+    def _give(self, path: Path, datagram: Datagram, known: _Payload, now: float) -> Datagram:
+        """A datagram as the receiver gets it."""
+        known.heard += 1
+        self.given[path] += 1
+        known.talker = talker = self._talker(path, datagram.source)
+        talker.at = self._heard_at[path] = now
+        number = self._number(talker, path, datagram.sequence, now)
+        if talker.source == datagram.source and number == datagram.sequence:
+            return datagram
+        return Datagram(datagram.flags, talker.source, number, datagram.payload)
+
     def _talker(self, path: Path, source: int) -> _Talker:
         key = path, source
         talker = self._talkers.pop(key, None)
@@ -166,15 +255,15 @@ class Copies:
         self._talkers[key] = talker  # the latest is last
         return talker
 
-    def _copy(self, path: Path, source: int, known: _Payload) -> None:
-        """The other path calls the talker of these bytes ``source``."""
-        talker = known.talker
+    def _copy(self, path: Path, datagram: Datagram, known: _Payload) -> None:
+        """The other path has another name for the talker of these bytes."""
+        talker, source = known.talker, datagram.source
         if talker is None or self._talkers.get((path, source)) is talker:
             return
         said = path, source, talker.source
         self._agreeing = self._agreeing + 1 if said == self._agreed else 1
         self._agreed = said
-        if self._agreeing >= AGREEING:
+        if self._agreeing >= AGREEING or len(datagram.payload) >= SURE_BYTES:
             self._talker(path, source)
             self._talkers[path, source] = talker
             self._agreed, self._agreeing = None, 0

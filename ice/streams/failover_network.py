@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from ice.errors import LocalError
 from ice.net.clock import Clock, DelayedCall
-from ice.streams.copies import Copies, Path, Unheard
+from ice.streams.copies import Copies, Path
 from ice.streams.failover import (
     AFTER_S,
     HOLD_S,
@@ -287,23 +287,31 @@ class FailoverStream:
         if self._left:
             return
         counts = self._engine.counts
-        if self._copies is not None:
-            now = self._clock.seconds()
-            result = self._copies.heard(which, datagram, now)
-            if self._answer:
-                self._engine.company(self._copies.alone_at)
-            if result is Unheard.COPY:
-                counts.copies += 1
-                return
-            if result is Unheard.OWN:
-                counts.own += 1
-                return
-            assert isinstance(result, Datagram)
-            datagram = result
-        if which is Path.PRIMARY:
-            counts.heard_primary += 1
-        else:
-            counts.heard_secondary += 1
+        copies = self._copies
+        if copies is None:
+            counts.heard_primary += which is Path.PRIMARY
+            counts.heard_secondary += which is Path.SECONDARY
+            self._give(datagram)
+            return
+        given = copies.heard(which, datagram, self._clock.seconds())
+        if self._answer:
+            self._engine.company(copies.alone_at)
+        self._give_all(copies, given)
+        if copies.due is not None:
+            self._arm()
+
+    def _give_all(self, copies: Copies, given: list[Datagram]) -> None:
+        counts = self._engine.counts
+        counts.copies, counts.own = copies.copies, copies.own
+        counts.heard_primary, counts.heard_secondary = copies.given
+        for each in given:
+            self._give(each)
+
+    def _give(self, datagram: Datagram) -> None:
+        """Hand a datagram to the receiver; what it raises is its own affair."""
+        if self._left:
+            return
+        counts = self._engine.counts
         try:
             self._receiver.datagram(datagram)
         except Exception:
@@ -387,15 +395,20 @@ class FailoverStream:
         self._cancel()
         if self._left or self._resting is not None or not self._joined:
             return
-        now, due = self._clock.seconds(), self._engine.due
+        now = self._clock.seconds()
+        held = None if self._copies is None else self._copies.due
+        dues = [due for due in (self._engine.due, held) if due is not None]
         if self._told is None and self._engine.up:
             self._call = self._clock.callLater(0, self._turn)  # said while the stream was being joined
-        elif due is not None:
-            self._call = self._clock.callLater(max(LEAST_TURN_S, due - now), self._turn)
+        elif dues:
+            self._call = self._clock.callLater(max(LEAST_TURN_S, min(dues) - now), self._turn)
 
     def _turn(self) -> None:
         self._call = None
-        self._engine.turn(self._clock.seconds())
+        now = self._clock.seconds()
+        if self._copies is not None:
+            self._give_all(self._copies, self._copies.release(now))
+        self._engine.turn(now)
         self._changed()
 
     def _cancel(self) -> None:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ice.errors import LocalError
 from ice.link.frame import Flag
-from ice.streams.copies import ALONE_S, LIMIT, Copies, Path, Unheard
+from ice.streams.copies import ALONE_S, LIMIT, STRANGER_S, Copies, Path
 from ice.streams.failover import BOTH, HOLD_S, SETTLE_S, Failover, Way
 from ice.streams.failover_network import FailoverNetwork, FailoverStream
 from ice.streams.interface import Datagram, Receiver
@@ -260,32 +260,43 @@ class CopiesTests(SynchronousTestCase):
         self, path: Path, number: int, source: int, now: float = 0.0, payload: int | None = None
     ) -> object:
         what = datagram(number if payload is None else payload, source)
-        return self.copies.heard(path, Datagram(0, source, number, what.payload), now)
+        return self.come(path, Datagram(0, source, number, what.payload), now)
+
+    def come(self, path: Path, what: Datagram, now: float) -> object:
+        """What is heard of it: a datagram, several, or why nothing."""
+        copies = self.copies
+        before = copies.copies, copies.own
+        given = copies.heard(path, what, now)
+        if given:
+            return given[0] if len(given) == 1 else given
+        if copies.own > before[1]:
+            return "own"
+        return "a copy" if copies.copies > before[0] else "held"
 
     def test_whichever_is_first(self) -> None:
         """The same bytes are heard once, from the path that is faster."""
         self.assertEqual(self.heard(P, 1, 7), datagram(1, 7))
-        self.assertIs(self.heard(S, 100, 8, payload=1), Unheard.COPY)
-        self.assertEqual(self.heard(S, 101, 8, payload=2), Datagram(0, 8, 101, b"word 2"))
+        self.assertEqual(self.heard(S, 100, 8, payload=1), "a copy")
+        self.assertEqual(self.heard(S, 101, 8, 1.0, payload=2), Datagram(0, 8, 101, b"word 2"))
 
     def test_after_the_window(self) -> None:
         """Ten seconds later the same bytes are something new."""
         self.heard(P, 1, 7, 0.0)
-        self.assertIs(self.heard(S, 1, 8, 9.9), Unheard.COPY)
+        self.assertEqual(self.heard(S, 1, 8, 9.9), "a copy")
         self.assertIsInstance(self.heard(S, 2, 8, 10.1, payload=1), Datagram)
 
     def test_said_twice(self) -> None:
         """Who says the same bytes twice is heard twice, and each of the copies is one."""
         self.assertIsInstance(self.heard(P, 1, 7, payload=5), Datagram)
         self.assertIsInstance(self.heard(P, 2, 7, payload=5), Datagram)
-        self.assertIs(self.heard(S, 1, 8, payload=5), Unheard.COPY)
-        self.assertIs(self.heard(S, 2, 8, payload=5), Unheard.COPY)
+        self.assertEqual(self.heard(S, 1, 8, payload=5), "a copy")
+        self.assertEqual(self.heard(S, 2, 8, payload=5), "a copy")
         self.assertIsInstance(self.heard(S, 3, 8, payload=5), Datagram)
 
     def test_own(self) -> None:
         """What we sent on one path and somebody brings back on the other is not heard; somebody else's same words are."""
         self.copies.sent(P, b"word 1", 0.0)
-        self.assertIs(self.heard(S, 1, 8), Unheard.OWN)
+        self.assertEqual(self.heard(S, 1, 8), "own")
         self.assertIsInstance(self.heard(P, 1, 7), Datagram)
 
     def test_one_name(self) -> None:
@@ -316,6 +327,57 @@ class CopiesTests(SynchronousTestCase):
         after = self.heard(S, 504, 8, payload=50)
         self.assertEqual(after, Datagram(0, 7, 50, b"word 50"))
 
+    def test_one_copy_is_enough(self) -> None:
+        """Of a payload that nobody says twice by chance, the first copy tells that two sources are one talker, whoever is faster next."""
+        for number, (first, second) in enumerate(((P, S), (S, P), (P, S))):
+            sound = b"%030d" % number
+            result = self.come(first, Datagram(0, 7 + first, number, sound), number * 0.02)
+            assert isinstance(result, Datagram)
+            self.assertEqual((result.source, result.sequence), (7, number))
+            self.assertEqual(
+                self.come(second, Datagram(0, 7 + second, number, sound), number * 0.02), "a copy"
+            )
+
+    def test_strangers(self) -> None:
+        """A second path opens while somebody talks, and is the faster one: nobody is heard as two people, and nothing is lost or late."""
+        sound = [b"%030d" % number for number in range(5)]
+        self.come(S, Datagram(0, 8, 0, sound[0]), 0.0)
+        self.assertEqual(self.come(P, Datagram(0, 7, 71, sound[1]), 0.02), "held")
+        self.assertEqual(self.come(S, Datagram(0, 8, 1, sound[1]), 0.03), Datagram(0, 8, 1, sound[1]))
+        self.assertEqual(self.come(P, Datagram(0, 7, 72, sound[2]), 0.04), Datagram(0, 8, 2, sound[2]))
+        self.assertEqual(self.come(S, Datagram(0, 8, 2, sound[2]), 0.05), "a copy")
+        self.assertIsNone(self.copies.due)
+
+    def test_a_real_stranger(self) -> None:
+        """Who begins to talk on one path while somebody is heard on the other is heard after a moment, with every word."""
+        self.come(S, Datagram(0, 8, 0, b"somebody who is heard on the air"), 0.0)
+        words = [Datagram(0, 7, number, b"another who came by Rallypoint %d" % number) for number in range(4)]
+        self.assertEqual([self.come(P, each, 0.02 * n) for n, each in enumerate(words[:3])], ["held"] * 3)
+        self.assertEqual(self.copies.due, STRANGER_S)
+        self.assertEqual(self.copies.release(STRANGER_S), words[:3])
+        self.assertEqual(self.come(P, words[3], 0.12), words[3])
+
+    def test_one_stranger_on_both_paths(self) -> None:
+        """While somebody is heard on both paths another one begins on both: heard at once, under one name."""
+        for number in range(3):
+            self.come(S, Datagram(0, 8, number, b"somebody who is on both paths %d" % number), 0.0)
+            self.come(P, Datagram(0, 7, number, b"somebody who is on both paths %d" % number), 0.01)
+        self.come(P, Datagram(0, 7, 3, b"somebody who is on both paths %d" % 3), 0.01)
+        word = b"the other one, who has a longer name"
+        self.assertEqual(self.come(P, Datagram(0, 17, 0, word), 0.02), "held")
+        self.assertEqual(self.come(S, Datagram(0, 18, 0, word), 0.03), Datagram(0, 17, 0, word))
+        more = word + b" and more"
+        self.assertEqual(self.come(S, Datagram(0, 18, 1, more), 0.04), Datagram(0, 17, 1, more))
+
+    def test_many_strangers(self) -> None:
+        """Neither strangers nor what they say is held without bounds."""
+        self.heard(S, 0, 8)
+        for number in range(500):
+            self.heard(P, number, 1_000 + number % 100, payload=number)
+            self.heard(P, number, 1_000, payload=10_000 + number)
+        self.assertLessEqual(len(self.copies._strangers), 64)
+        self.assertLessEqual(max(len(each.waiting) for each in self.copies._strangers.values()), 16)
+
     def test_a_loss_stays_a_loss(self) -> None:
         """A gap on a path is a gap for whoever counts losses."""
         self.heard(P, 10, 7)
@@ -330,8 +392,8 @@ class CopiesTests(SynchronousTestCase):
         """One payload that two people say without a cipher does not make them one."""
         self.heard(P, 1, 7, payload=1)
         self.heard(S, 1, 8, payload=1)
-        self.assertEqual(self.heard(S, 2, 8), datagram(2, 8))
-        self.assertEqual(self.heard(P, 3, 7), datagram(3, 7))
+        self.assertEqual(self.heard(S, 2, 8, 1.0), datagram(2, 8))
+        self.assertEqual(self.heard(P, 3, 7, 2.0), datagram(3, 7))
 
     def test_alone(self) -> None:
         """What came over multicast and not by the Rallypoint within a second came over multicast alone."""
@@ -367,14 +429,11 @@ class CopiesTests(SynchronousTestCase):
                 events.append((number * 20 + 10, P, 7, (begin_p + number) & 0xFFFF_FFFF, number))
             if on_s:
                 events.append((number * 20 + delay * 3, S, 8, (begin_s + number) & 0xFFFF_FFFF, number))
-        heard = [
-            result
-            for at, path, source, sequence, number in sorted(events)
-            if isinstance(
-                result := copies.heard(path, Datagram(0, source, sequence, b"%d" % number), at / 1e3),
-                Datagram,
-            )
-        ]
+        heard = []
+        for at, path, source, sequence, number in sorted(events):
+            heard += copies.release(at / 1e3)
+            heard += copies.heard(path, Datagram(0, source, sequence, b"%d" % number), at / 1e3)
+        heard += copies.release(1e6)
         came = {number for number, (on_p, on_s, _) in enumerate(plan) if on_p or on_s}
         self.assertEqual(sorted(int(each.payload) for each in heard), sorted(came))
         self.assertEqual(len({(each.source, each.sequence) for each in heard}), len(heard))
