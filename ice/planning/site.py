@@ -24,6 +24,7 @@ import attrs
 from ice.errors import LocalError
 from ice.media.engage import Carried, encoder_of
 from ice.mission.model import Group, GroupType, Mission
+from ice.mission.voice import is_audio
 from ice.planning.bandwidth import (
     NOTHING,
     PER_USER_BITS_S,
@@ -171,7 +172,7 @@ def channels_of(
     audio = tuple(
         channel_of(group, alias=alias)
         for group in mission.groups
-        if group.type is GroupType.AUDIO and group.tx_audio.enabled
+        if is_audio(group) and group.tx_audio.enabled
     )
     presence = tuple(
         PresenceChannel(
