@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "mission": ("ice.cli.mission:mission", "Make missions, look at them, hand them on."),
     "check-radio": ("ice.cli.check_radio:check_radio", "Say something to the parrot and hear it back."),
     "bandwidth": ("ice.cli.bandwidth:bandwidth", "Plan what voice needs of a network, or measure it."),
+    "who": ("ice.cli.who:who", "Show who is in a mission, where, and how they are; or be seen there."),
     "status": ("ice.cli.status:status", "Ask a running daemon how it is, or how its mesh is."),
     "trace": ("ice.cli.mesh:trace", "Show the way of a stream through the mesh, and each hop's delay."),
     "doctor": (

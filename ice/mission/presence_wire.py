@@ -46,12 +46,6 @@ def read(payload: bytes) -> Told:
     )
 
 
-def plausible(payload: bytes) -> bool:
-    """Whether a decrypted datagram looks like presence, before anything of it is parsed: what CBC needs to be asked."""
-    body = payload[: len(_MARK) + 64].removeprefix(_MARK).lstrip()
-    return body[:1] in (b"{", b"<") and len(payload) <= 65_535
-
-
 def write(
     kind: Kind, descriptor: Descriptor, form: Form, limit: int = MAX_SENT
 ) -> tuple[bytes, tuple[str, ...]]:

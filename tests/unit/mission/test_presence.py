@@ -26,7 +26,7 @@ from ice.mission.presence import (
     read_descriptor,
     write_descriptor,
 )
-from ice.mission.presence_wire import plausible, read, write
+from ice.mission.presence_wire import read, write
 from tests.unit.mission.fuzz_presence import FULL, fuzz_presence
 from tests.unit.mission.presence_values import descriptors
 
@@ -213,13 +213,6 @@ class Reading(SynchronousTestCase):
     def test_mutations(self) -> None:
         """Some hundred mutated datagrams of both kinds end in a person or a refusal."""
         self.assertEqual(fuzz_presence(7, 600).total(), 600)
-
-    def test_plausible(self) -> None:
-        """What CBC has decrypted is told from noise by its beginning."""
-        self.assertTrue(plausible(WIRE))
-        self.assertTrue(plausible(b"\xef\xbb\xbf <event/>"))
-        self.assertFalse(plausible(b""))
-        self.assertFalse(plausible(b"\x80{"))
 
 
 class Fitting(SynchronousTestCase):
