@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from ice.engage import bridges, missions, peers, policy, rallypointd
-from ice.engage.account import Account, Page, Why
+from ice.engage.account import Account, Entry, Fate, Page, Why
 from ice.engage.kinds import NAMES, Kind, kind_of
 from ice.errors import LocalError
 from ice.mission.tolerant import doubled, read_json
@@ -66,6 +66,8 @@ def read(data: bytes, source: str, kind: Kind | None = None) -> Imported:
         raise LocalError(f"{source}: expected an object or a list of objects, found a single value")
     account = Account(source, kind)
     account.remarks += doubled(document)
+    if document == []:
+        account.entries.append(Entry((), "", Fate.TAKEN, text="an empty list"))
     mode = as_it_stands = ""
     if kind in _LISTS:
         _LISTS[kind](document, account)
