@@ -3,8 +3,9 @@
 An engine: time is an argument. The same sealed bytes may come by a Rallypoint and by multicast, in either order, seconds apart. The two paths
 know nothing of each other, and name the same talker differently, so the bytes themselves are all there is to go by.
 
-**Copies.** The second coming of the same bytes *on the other path* is a copy. On the same path it is none: each path lets a datagram through once by
-itself, so whoever says the same thing twice is heard twice. Hence two counts per payload, and what is heard is the larger one.
+**Copies.** The same bytes from another source, on the same path or the other, are a copy: a reflector that ties both paths together gives new names. From the same source on
+the same path they are none: each path lets a datagram through once by itself, so whoever says the same thing twice is heard twice. Hence a count per payload and source, and
+what is heard is the largest. Of less than :data:`SURE_BYTES` only what comes on the other path is a copy: two people may say "ok".
 
 **Own talk.** What we sent on one path and a reflector brings back on the other is ours. What comes back on the path where it was sent, that path knows by itself.
 
@@ -31,7 +32,7 @@ from ice.streams.interface import Datagram
 WINDOW_S: Final = 10.0  # several Rallypoints may each hold a datagram for 2 s, and TCP for some more
 LIMIT: Final = 8_192  # ten seconds of 16 talkers at 50 packets a second
 MAX_TALKERS: Final = 1_024
-SURE_BYTES: Final = 24  # of a payload: sealed, or RTP, or longer than what two people say alike by chance
+SURE_BYTES: Final = 13  # of a payload: an RTP header and a byte of sound; what is sealed is longer, and few people say as much alike by chance
 AGREEING: Final = 2  # shorter copies in a row that say the same of two sources: one may be two people's "ok"
 ALONE_S: Final = 1.0  # a datagram that has not come by the Rallypoint by then does not: their queues are shorter in practice
 STRANGER_S: Final = 0.1  # two paths that differ by more are rare, and a jitter buffer bridges as much
@@ -71,7 +72,8 @@ class _Payload:
 
     key: bytes
     at: float
-    came: list[int] = attrs.field(factory=lambda: [0, 0])
+    came: dict[tuple[Path, int], int] = attrs.field(factory=dict)
+    on_primary: bool = False
     sent: list[int] = attrs.field(factory=lambda: [0, 0])
     heard: int = 0
     talker: _Talker | None = None
@@ -124,8 +126,10 @@ class Copies:
         """A datagram has come on ``path``: what to give to the receiver now, under the names that it is to have there."""
         self.prove(now)
         known = self._payload(datagram.payload, now)
-        known.came[path] += 1
-        count = known.came[path] - known.sent[path.other]
+        known.on_primary = known.on_primary or path is Path.PRIMARY
+        key = _counted(path, datagram)
+        known.came[key] = came = known.came.get(key, 0) + 1
+        count = came - known.sent[path.other]
         if count <= 0:
             self.own += 1
             return []
@@ -133,11 +137,11 @@ class Copies:
             self.copies += 1
             self._copy(path, datagram, known)
             return self._introduce(self._strangers.get((path, datagram.source)), now)
-        if path is Path.SECONDARY and not known.came[Path.PRIMARY]:
+        if path is Path.SECONDARY and not known.on_primary:
             self._unproved.append(known)
         waits = known.stranger
         stranger = self._stranger(path, datagram.source, now)
-        if waits is not None and waits.path is not path and stranger is not None:
+        if waits is not None and stranger is not None and waits is not stranger:
             # One stranger on both paths is nobody whom we hear already.
             given = self._admit(waits, now)
             self.copies += 1
@@ -149,7 +153,7 @@ class Copies:
             self.held += 1
             return []
         given = [self._give(path, datagram, known, now)]
-        if waits is not None and waits.path is not path:
+        if waits is not None:
             for _, waiting in waits.waiting:
                 if waiting.payload == datagram.payload:
                     self._copy(waits.path, waiting, known)
@@ -178,7 +182,7 @@ class Copies:
         unproved = self._unproved
         while unproved and now - unproved[0].at >= ALONE_S:
             known = unproved.popleft()
-            if not known.came[Path.PRIMARY]:
+            if not known.on_primary:
                 self.alone_at = known.at
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -228,7 +232,8 @@ class Copies:
         given = []
         for known, datagram in stranger.waiting:
             known.stranger = None
-            if known.came[stranger.path] - known.sent[stranger.path.other] > known.heard:
+            came = known.came[_counted(stranger.path, datagram)]
+            if came - known.sent[stranger.path.other] > known.heard:
                 given.append(self._give(stranger.path, datagram, known, now))
             else:
                 self.copies += 1
@@ -287,3 +292,8 @@ class Copies:
         if (number - talker.high) & _U32 < 0x8000_0000:
             talker.high = number
         return number
+
+
+def _counted(path: Path, datagram: Datagram) -> tuple[Path, int]:
+    """By what the comings of these bytes are counted."""
+    return path, datagram.source if len(datagram.payload) >= SURE_BYTES else 0

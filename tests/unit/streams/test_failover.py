@@ -293,6 +293,21 @@ class CopiesTests(SynchronousTestCase):
         self.assertEqual(self.heard(S, 2, 8, payload=5), "a copy")
         self.assertIsInstance(self.heard(S, 3, 8, payload=5), Datagram)
 
+    def test_a_reflector_between(self) -> None:
+        """What a reflector brings from one path to the other comes under a third name, on a path that has had it: it is a copy, and its name means the same talker."""
+        word = b"%030d" % 1
+        self.assertEqual(self.come(P, Datagram(0, 7, 1, word), 0.0), Datagram(0, 7, 1, word))
+        self.assertEqual(self.come(S, Datagram(0, 8, 1, word), 0.01), "a copy")
+        self.assertEqual(self.come(P, Datagram(0, 9, 1, word), 0.02), "a copy")
+        more = b"%030d" % 2
+        self.assertEqual(self.come(P, Datagram(0, 9, 2, more), 0.03), Datagram(0, 7, 2, more))
+        self.assertEqual(self.come(P, Datagram(0, 7, 2, more), 0.04), "a copy")
+
+    def test_two_say_ok(self) -> None:
+        """Two people at one Rallypoint say the same short word: both are heard."""
+        for source in (7, 8):
+            self.assertEqual(self.come(P, Datagram(0, source, 1, b"ok"), 0.0), Datagram(0, source, 1, b"ok"))
+
     def test_own(self) -> None:
         """What we sent on one path and somebody brings back on the other is not heard; somebody else's same words are."""
         self.copies.sent(P, b"word 1", 0.0)
