@@ -1,5 +1,9 @@
 """Failover: when talk goes where, what is heard of two paths, and what a person is told."""
 
+import contextlib
+import io
+import re
+from pathlib import Path as FilePath
 from random import Random
 
 from hypothesis import given, settings
@@ -756,3 +760,18 @@ class Talking(NetworkCase):
             number += count
         run(self.clock, 0.5)
         self.assertEqual(sorted(self.numbers(heard)), list(range(number)))
+
+
+class Docs(SynchronousTestCase):
+    def test_the_program_on_the_page(self) -> None:
+        """docs/failover.md does what it says."""
+        page = (FilePath(__file__).parents[3] / "docs" / "failover.md").read_text("utf-8")
+        [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(compile(program, "docs/failover.md", "exec"), {})
+        self.assertEqual(
+            said.getvalue(),
+            "rallypoint\nmulticast True\n"
+            "limited connectivity: no Rallypoint has answered for 10 s, talking over multicast (the test has cut the path)\n",
+        )

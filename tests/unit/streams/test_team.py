@@ -16,10 +16,11 @@ from ice.mission.model import Mission
 from ice.mission.reading import read_mission
 from ice.net.addresses import Address
 from ice.net.multicast import Place
+from ice.streams.connect import Passport
 from ice.streams.failover import Way
 from ice.streams.memory import Collector, MemoryNetwork
 from ice.streams.roster import Strategy
-from ice.streams.team import Passport, Team, team_of
+from ice.streams.team import Passport, Team, _ways, team_of
 from ice.testing.network import MemoryDialler, MemoryRallypoint, run
 
 KEY = "0123456789abcdef" * 4
@@ -146,6 +147,19 @@ class Ways(Case):
         """Groups that name the same Rallypoints in the same order share their links; others have theirs."""
         team = self.team(mission(at(A, B), at(A, B), at(B), at(B, A)))
         self.assertEqual(len(team.rallypoints), 3)
+
+    def test_ways_of_a_cluster(self) -> None:
+        """The usual Rallypoints share the usual file of remembered ways; others may be another mesh, and have one of their own."""
+        loaded = configuration(f'[network]\nrallypoints = ["{A}", "{B}"]\nways_file = "ways.json"\n')
+        ours, other, again = (
+            _ways(loaded, each.cluster)
+            for each in self.team(mission(at(B, A), at(A), {"name": "x", **at(A)})).groups
+            if each.cluster is not None
+        )
+        assert ours is not None and other is not None
+        self.assertEqual(str(ours), "/nowhere/ways.json")
+        self.assertRegex(str(other), r"/nowhere/ways-[0-9a-f]{8}\.json")
+        self.assertEqual(other, again)
 
     def test_strategy_of_a_cluster(self) -> None:
         """What a cluster says of strategy and times counts; a plain list leaves them to the configuration."""
