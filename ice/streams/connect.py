@@ -6,19 +6,44 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import attrs
 from cryptography import x509
 
 from ice.config.load import Loaded
+from ice.config.schema import NetworkSettings
 from ice.errors import LocalError
+from ice.net.addresses import Address
 from ice.rallypoint.access import Patterns
 from ice.security.certificates import MAX_NAME, BadIdentity, Role, common_name, role_and_id
 from ice.security.contexts import ClientTls
 from ice.security.trust import Credentials, Trust
-from ice.streams.dialling import TlsDialler
+from ice.streams.dialling import Dialler, TlsDialler
 from ice.streams.rallypoint import Notice, RallypointNetwork, TalkOn
 from ice.streams.roster import Strategy
 from ice.streams.ways import WaysFile
+
+
+@attrs.frozen
+class Passport:
+    """Who we are for Rallypoints: read once, good for any number of networks."""
+
+    dialler: Dialler
+    id: UUID
+    name: str
+    satellite: bool
+    authority: str
+
+
+@attrs.frozen
+class Cluster:
+    """Rallypoints that are dialled as one."""
+
+    addresses: tuple[Address, ...]
+    strategy: Strategy
+    rollover_s: float
+    connect_timeout_s: float
 
 
 def network_of(
@@ -33,32 +58,74 @@ def network_of(
     Reads ``identity``, ``authority`` and ``network``.  Raises :class:`LocalError` (a file that is missing or does not fit, a
     certificate without an ice name), with what to do.
     """
+    settings = loaded.config.network
+    cluster = Cluster(
+        tuple(settings.rallypoints),
+        Strategy(settings.strategy),
+        settings.rollover_s,
+        settings.connect_timeout_s,
+    )
+    return links_to(
+        cluster,
+        passport_of(loaded, reactor),
+        settings,
+        reactor,
+        ways=ways_path(loaded, os.environ),
+        on_notice=on_notice,
+        homes=homes,
+    )
+
+
+def passport_of(loaded: Loaded, reactor: Any) -> Passport:
+    """Who the configuration says we are. Raises :class:`LocalError` with what is missing and what to do."""
     config = loaded.config
     credentials = Credentials.read(config.identity.certificate, config.identity.key)
     trust = Trust.read(config.authority.certificates, config.authority.revocations, datetime.now(UTC))
+    certificate = credentials.certificate
     try:
         # Whether we are admitted is the Rallypoint's to say; during a roll-over our own authority may be news to our own list.
-        role, id = role_and_id(credentials.certificate)
+        role, id = role_and_id(certificate)
     except BadIdentity as wrong:
         raise LocalError(f"{config.identity.certificate}: {wrong}") from None
-    settings = config.network
-    ways = ways_path(loaded, os.environ)
+    return Passport(
+        dialler=TlsDialler(reactor, ClientTls(credentials, trust, config.network.verify_name)),
+        id=id,
+        name=common_name(certificate)[:MAX_NAME],
+        satellite=role is Role.SATELLITE,
+        authority=authority_of(certificate),
+    )
+
+
+def links_to(
+    cluster: Cluster,
+    passport: Passport,
+    settings: NetworkSettings,
+    reactor: Any,
+    *,
+    ways: Path | None,
+    on_notice: Callable[[Notice], None] | None = None,
+    homes: int | None = None,
+) -> RallypointNetwork:
+    """The network of one cluster, not started yet.
+
+    ``settings`` hold for what a cluster does not say; ``ways``: the file of other ways into it, None: remembered nowhere; ``homes``: other than in the settings.
+    """
     return RallypointNetwork(
         reactor,
-        addresses=settings.rallypoints,
-        dialler=TlsDialler(reactor, ClientTls(credentials, trust, settings.verify_name)),
-        identity=id,
-        name=common_name(credentials.certificate)[:MAX_NAME],
-        satellite=role is Role.SATELLITE,
-        strategy=Strategy(settings.strategy),
+        addresses=cluster.addresses,
+        dialler=passport.dialler,
+        identity=passport.id,
+        name=passport.name,
+        satellite=passport.satellite,
+        strategy=cluster.strategy,
         homes=settings.homes if homes is None else homes,
         talk_on=TalkOn(settings.talk_on),
         protects=Patterns(settings.protected).fit,
-        connect_timeout_s=settings.connect_timeout_s,
-        rollover_s=settings.rollover_s,
+        connect_timeout_s=cluster.connect_timeout_s,
+        rollover_s=cluster.rollover_s,
         back_off_min_s=settings.back_off_min_s,
         back_off_max_s=settings.back_off_max_s,
-        ways_file=None if ways is None else WaysFile(ways, authority_of(credentials.certificate)),
+        ways_file=None if ways is None else WaysFile(ways, passport.authority),
         on_notice=on_notice,
     )
 

@@ -20,12 +20,11 @@ What a mission says of certificates is not used: who we are, and whom we trust, 
 import os
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
@@ -42,23 +41,17 @@ from ice.mission.tolerant import Remark
 from ice.net.clock import Clock
 from ice.net.multicast import Place
 from ice.net.multicast_options import is_multicast
-from ice.rallypoint.access import Patterns
-from ice.security.certificates import MAX_NAME, BadIdentity, Role, common_name, role_and_id
-from ice.security.contexts import ClientTls
 from ice.security.keyring import Keyring
 from ice.security.traffic import plausible_packet
-from ice.security.trust import Credentials, Trust
-from ice.streams.connect import authority_of, ways_path
-from ice.streams.dialling import Dialler, TlsDialler
+from ice.streams.connect import Cluster, Passport, links_to, passport_of, ways_path
 from ice.streams.failover import HOLD_S, SETTLE_S, FailoverStatus
 from ice.streams.failover_network import REASON_LEFT, FailoverNetwork, FailoverStream
 from ice.streams.interface import Network, Receiver, Stream
 from ice.streams.multicast import MulticastNetwork
 from ice.streams.nowhere import Nowhere
-from ice.streams.rallypoint import Notice, RallypointNetwork, TalkOn
+from ice.streams.rallypoint import Notice, RallypointNetwork
 from ice.streams.sealed import SealedNetwork, Sealing
-from ice.streams.team_groups import Cluster, Reaching, TeamGroup
-from ice.streams.ways import WaysFile
+from ice.streams.team_groups import Reaching, TeamGroup
 
 NO_CONFIGURATION: Final = "no Rallypoint is dialled without a configuration and a certificate"
 MAX_TOLD: Final = 12  # names that an error lists
@@ -71,17 +64,6 @@ class GroupStatus:
     name: str
     failover: FailoverStatus
     sealing: Sealing
-
-
-@attrs.frozen
-class Passport:
-    """Who we are for Rallypoints, read once for all clusters."""
-
-    dialler: Dialler
-    id: UUID
-    name: str
-    satellite: bool
-    authority: str
 
 
 @attrs.frozen
@@ -231,7 +213,10 @@ def team_of(
     for each in groups:
         if each.cluster is not None and each.cluster not in rallypoints:
             assert passport is not None  # else nobody has a cluster
-            rallypoints[each.cluster] = _links(reactor, passport, each.cluster, network, loaded, on_notice)
+            ways = None if loaded is None else _ways(loaded, each.cluster)
+            rallypoints[each.cluster] = links_to(
+                each.cluster, passport, network, reactor, ways=ways, on_notice=on_notice
+            )
     places = {each.stream_id: each.place for each in groups if each.place is not None}
     air: MulticastNetwork | None = None
     if places:
@@ -253,25 +238,6 @@ def team_of(
         )
         branches[each.stream_id] = _Branch(each, below, sealed)
     return Team(mission, groups, tuple(reading.remarks), branches, rallypoints, air)
-
-
-def passport_of(loaded: Loaded, reactor: Any) -> Passport:
-    """Who the configuration says we are. Raises :class:`LocalError` with what is missing and what to do."""
-    config = loaded.config
-    credentials = Credentials.read(config.identity.certificate, config.identity.key)
-    trust = Trust.read(config.authority.certificates, config.authority.revocations, datetime.now(UTC))
-    certificate = credentials.certificate
-    try:
-        role, id = role_and_id(certificate)
-    except BadIdentity as wrong:
-        raise LocalError(f"{config.identity.certificate}: {wrong}") from None
-    return Passport(
-        dialler=TlsDialler(reactor, ClientTls(credentials, trust, config.network.verify_name)),
-        id=id,
-        name=common_name(certificate)[:MAX_NAME],
-        satellite=role is Role.SATELLITE,
-        authority=authority_of(certificate),
-    )
 
 
 def _failover(
@@ -313,36 +279,6 @@ def _keyring(group: Group, salt: bytes) -> Keyring | None:
 
 def _anything(payload: bytes) -> bool:
     return True
-
-
-def _links(
-    reactor: Any,
-    passport: Passport,
-    cluster: Cluster,
-    settings: NetworkSettings,
-    loaded: Loaded | None,
-    on_notice: Callable[[Notice], None] | None,
-) -> RallypointNetwork:
-    """The network of one cluster."""
-    ways = None if loaded is None else _ways(loaded, cluster)
-    return RallypointNetwork(
-        reactor,
-        addresses=cluster.addresses,
-        dialler=passport.dialler,
-        identity=passport.id,
-        name=passport.name,
-        satellite=passport.satellite,
-        strategy=cluster.strategy,
-        homes=settings.homes,
-        talk_on=TalkOn(settings.talk_on),
-        protects=Patterns(settings.protected).fit,
-        connect_timeout_s=cluster.connect_timeout_s,
-        rollover_s=cluster.rollover_s,
-        back_off_min_s=settings.back_off_min_s,
-        back_off_max_s=settings.back_off_max_s,
-        ways_file=None if ways is None else WaysFile(ways, passport.authority),
-        on_notice=on_notice,
-    )
 
 
 def _ways(loaded: Loaded, cluster: Cluster) -> Path | None:

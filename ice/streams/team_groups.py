@@ -15,20 +15,11 @@ from ice.mission.parts import Host
 from ice.mission.tolerant import Remark
 from ice.net.addresses import Address, AddressError, format_address, parse_address
 from ice.net.multicast import Place
+from ice.streams.connect import Cluster
 from ice.streams.roster import Strategy
 
 DEFAULT_PORT: Final = 7443  # of a Rallypoint whose host names none
 ALLOW, PREVENT = 1, 2  # multicastFailoverPolicy: over what the app is set to; 0 follows it
-
-
-@attrs.frozen
-class Cluster:
-    """Rallypoints that are dialled as one."""
-
-    addresses: tuple[Address, ...]
-    strategy: Strategy
-    rollover_s: float
-    connect_timeout_s: float
 
 
 @attrs.frozen
