@@ -10,8 +10,7 @@ the place in use.  It tells its owner two things: each datagram with its sender 
       ^                                                                                         |
       +---- interface gone or without carrier or address, nothing can be sent for a second <----+
 
-**Which interface.**  The one that is named; where none is, the one by which the kernel routes to the group; where there is no route, the only one that
-can multicast.  It is asked again whenever the interfaces change (:mod:`ice.net.interfaces`), and every second while closed.  An interface that returns under its
+**Which interface.**  :func:`ice.net.place.choose` says, and why there is none.  It is asked again whenever the interfaces change (:mod:`ice.net.interfaces`), and every second while closed.  An interface that returns under its
 name is another one for the kernel, with another number: the sockets are opened anew.  One whose address changed is the same: the group is left and joined again,
 so that switches and routers hear of it from the address that is now true.
 
@@ -36,8 +35,9 @@ from zope.interface import implementer
 from ice.net import multicast_options as options
 from ice.net.addresses import Address
 from ice.net.clock import DelayedCall
-from ice.net.interfaces import Interface, InterfaceTrouble, InterfaceWatch, route_to
-from ice.net.multicast_options import VOICE
+from ice.net.interfaces import Interface, InterfaceWatch
+from ice.net.multicast_options import RECEIVE_BUFFER
+from ice.net.place import Closed, Place, choose
 
 MAX_DATAGRAM: Final = (
     65_507  # the largest payload of one UDP datagram over IPv4; over IPv6 no more is taken either
@@ -46,42 +46,9 @@ BATCH: Final = 32  # datagrams of one socket before others have their turn: a mi
 PULSE_S: Final = 1.0  # how often a closed place is tried, and a silent one looked at
 FAILING_S: Final = 1.0  # nothing could be sent for this long: the path is closed
 REJOIN_S: Final = 8.0
-
-
-@attrs.frozen
-class Place:
-    """Where datagrams are heard (``rx``) and said (``tx``), on which interface, and how.
-
-    ``rx`` and ``tx`` are IP addresses: groups, machines or broadcasts, of one family or of two.  ``interface`` is a name, or "" for the one that the kernel routes to.
-    ``ttl`` (hops): how many networks a datagram to a group reaches, 1: this one.  ``priority``: 0 best effort, 1 signalling, 2 video, 3 voice.  ``loopback``: other programs of this
-    machine hear us.  ``sources``: the only machines that are listened to (source-specific multicast); none: all.  ``sealed``: payloads are ciphertext, of which nothing is read.
-    """
-
-    rx: Address
-    tx: Address
-    interface: str = ""
-    ttl: int = 1
-    priority: int = VOICE
-    loopback: bool = True
-    sources: tuple[str, ...] = ()
-    sealed: bool = False
-
-    def trouble(self) -> str:
-        """What is wrong with this place, in a sentence; "" where nothing is."""
-        for what, address in (("rx", self.rx), ("tx", self.tx)):
-            if address.ip is None:
-                return f"{what} {address} is a name; write the IP address of a group or of a machine"
-            if not 0 < address.port <= 65535:
-                return f"{what} {address} has no port: expected 1–65535"
-        if not 0 <= self.ttl <= 255:
-            return f"a time to live of {self.ttl} is not in 0–255"
-        for source in self.sources:
-            ip = Address(source, 0).ip
-            if ip is None or ip.is_multicast or (":" in source) is not (":" in self.rx.host):
-                return f"source {source[:40]} is not the IP address of a machine that could send to {self.rx}"
-        if self.sources and not options.is_multicast(self.rx.host):
-            return f"sources are for groups; {self.rx.host} is none"
-        return ""
+STILL_S: Final = (
+    3.0  # a turn of the reactor is milliseconds, a pulse a second: after this we have stood still
+)
 
 
 @attrs.define
@@ -95,6 +62,7 @@ class SocketCounts:
     )  #: not sent, by reason: ``closed`` or the kernel's name of the error (eperm, enetunreach, enobufs, emsgsize, …)
     received: int = 0  #: given to the owner
     received_bytes: int = 0  #: their payloads
+    stale: int = 0  #: dropped, since they had come while this process stood still
     own: int = 0  #: our own, looped back by the kernel, not given to the owner
     too_large: int = 0  #: longer than 65,507 bytes, dropped
     empty: int = 0  #: without payload, dropped
@@ -174,6 +142,7 @@ class MulticastSocket:
         self._failing_since: float | None = None
         self._failing_why = ""
         self._dropped = 0
+        self._beat_at = 0.0
         self._told: bool | None = None
         self._running = False
         self._failed = False
@@ -188,7 +157,9 @@ class MulticastSocket:
             self._watch.add(self._look)  # which looks now, where it is the first
             if self._told is None:
                 self._look()
-            self._pulse = self._reactor.callLater(PULSE_S, self._beat)
+            if self._running:  # who was told may have stopped us
+                self._beat_at = self._reactor.seconds()
+                self._pulse = self._reactor.callLater(PULSE_S, self._beat)
 
     def stop(self) -> None:
         """Be done; nothing is told afterwards.  Stopping twice is harmless."""
@@ -237,8 +208,8 @@ class MulticastSocket:
         if not self._running:
             return
         try:
-            wanted = self._choose()
-        except _Closed as closed:
+            wanted = choose(self.place, self._watch, listen=self._listen, talk=self._talk)
+        except Closed as closed:
             self._close()
             self._tell(False, str(closed))
             return
@@ -343,53 +314,10 @@ class MulticastSocket:
             return f"joined {place.rx}{on}"
         return f"{'listening at ' + str(place.rx) if self._listen else 'talking to ' + str(place.tx)}{on}"
 
-    # -- inside: which interface ---------------------------------------------------------------------------------------
-
-    def _choose(self) -> Interface | None:
-        """The interface to use, or None where none matters.  Raises :class:`_Closed` with a sentence."""
-        place, watch = self.place, self._watch
-        if trouble := place.trouble():
-            raise _Closed(trouble)
-        hosts = [place.rx.host] * self._listen + [place.tx.host] * self._talk
-        groups = [host for host in hosts if options.is_multicast(host)]
-        name = place.interface or next((zone for host in groups if (zone := host.partition("%")[2])), "")
-        if not name and not groups and options.BROADCAST not in hosts:
-            return None
-        if watch.trouble:
-            raise _Closed(watch.trouble)
-        if name:
-            chosen = watch.present.get(name)
-            if chosen is None:
-                raise _Closed(f"there is no interface {name[:40]} here: ip -brief link")
-        else:
-            chosen = self._default(next(iter(groups), options.BROADCAST))
-        _check(chosen, groups)
-        return chosen
-
-    def _default(self, group: str) -> Interface:
-        """The interface that is meant where none is named."""
-        watch = self._watch
-        try:
-            index = route_to(group)
-        except InterfaceTrouble as trouble:
-            raise _Closed(str(trouble)) from None
-        routed = None if index is None else watch.by_index(index)
-        if routed is not None:
-            return routed
-        able = [each for each in watch.present.values() if each.up and each.multicast and not each.loopback]
-        if len(able) == 1:
-            return able[0]
-        net = "ff00::/8" if ":" in group else "239.0.0.0/8"
-        if not able:
-            raise _Closed("no interface that is up can multicast: sudo ip link set dev NAME up multicast on")
-        raise _Closed(
-            f"no interface is named, there is no route to {group}, and {' and '.join(each.name for each in able[:4])} could be meant: "
-            f"name one, or: sudo ip route add {net} dev {able[0].name}"
-        )
-
     # -- inside: time --------------------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
+        self._stood_still()
         self._pulse = self._reactor.callLater(PULSE_S, self._beat)
         try:
             if not self._is_open:
@@ -400,8 +328,6 @@ class MulticastSocket:
             now = self._reactor.seconds()
             if self.joined and self._rejoin_s and now - self._quiet_since >= self._rejoin_s:
                 self._rejoin()
-            elif self._hears_group and not self.joined and self._rx is not None:
-                self._look()
         except Exception:
             self._log.failure("a turn of the multicast socket at {place} failed", place=str(self.place.rx))
 
@@ -460,6 +386,8 @@ class MulticastSocket:
         rx, counts, using = self._rx, self.counts, self._using
         if rx is None:
             return
+        if self._stood_still():
+            return
         strict = using is not None and rx.family == socket.AF_INET6 and self._hears_group
         for _ in range(BATCH):
             try:
@@ -497,6 +425,23 @@ class MulticastSocket:
                 if self._rx is not rx:  # the owner has stopped us
                     break
 
+    def _stood_still(self) -> bool:
+        """Where we have not run for :data:`STILL_S` (the machine slept, a debugger), what waits is old speech: nobody is to hear it."""
+        now = self._reactor.seconds()
+        still, self._beat_at = now - self._beat_at > STILL_S, now
+        rx = self._rx
+        if not still or rx is None:
+            return False
+        try:
+            for _ in range(
+                RECEIVE_BUFFER // 256
+            ):  # more than it can hold, with what the kernel counts for each
+                rx.recv(1)
+                self.counts.stale += 1
+        except OSError:
+            pass
+        return True
+
     def _is_own(self, host: str) -> bool:
         """Whether a datagram from our own port at ``host`` is our own."""
         return host == self._own_host if self._own_host else self._watch.local(host)
@@ -513,24 +458,8 @@ class MulticastSocket:
             self._log.failure("whoever uses {place} failed", place=str(self.place.rx))
 
 
-class _Closed(Exception):
-    """Why a place cannot be used now."""
-
-
 def _number(interface: Interface | None) -> int:
     return 0 if interface is None else interface.index
-
-
-def _check(interface: Interface, groups: list[str]) -> None:
-    """Raise :class:`_Closed` where ``interface`` cannot carry these groups now."""
-    name = interface.name
-    if not interface.up:
-        raise _Closed(f"{name} is down or has no carrier: sudo ip link set dev {name} up; is the cable in?")
-    if groups and not interface.multicast:
-        raise _Closed(f"{name} does not multicast: sudo ip link set dev {name} multicast on")
-    for ipv6 in sorted({":" in group for group in groups}):
-        if not interface.addresses_of(ipv6):
-            raise _Closed(f"{name} has no {'IPv6' if ipv6 else 'IPv4'} address: ip address show dev {name}")
 
 
 @implementer(IReadDescriptor)

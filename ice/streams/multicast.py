@@ -3,27 +3,17 @@
 :class:`MulticastNetwork` is the network; where a stream is heard and said, a :class:`Place`, is told by its ``place_of``.  Sockets, interfaces and everything that can go wrong with them
 are :mod:`ice.net.multicast`'s affair; here datagrams get names, and what was here before is dropped.
 
-**Names.**  What is on the wire is what everybody understands: one payload per UDP datagram, without names of ours.  So names are given on hearing:
-
-* *source*: 64 bits of SHA-256 over the stream's id, the sender's address and port, the SSRC where the payload is readable as RTP (RFC 3550), and a number that is drawn when the stream is joined.
-* *sequence*: RTP's, unwrapped to 32 bits; elsewhere our own count of what came from that sender.  A talker may begin anywhere at each burst; where RTP's number jumps, ours goes on by one, so that no
-  window behind us takes a new burst for an old one.
-
-The number drawn is there for the same reason: a program that starts again begins its counts again, and must not be taken for its own past.  Names are good for one joining of the stream;
-nobody needs to give the same name twice, since what comes by two ways has the same bytes.
-
-A *sealed* payload is ciphertext (``Place.sealed``), and nothing is read from it.  A sender that is not said to seal but once sends something that cannot be RTP is named by its address from then on.
+**Names.**  There are none of ours on the wire; :mod:`ice.streams.naming` gives them on hearing.
 
 **Once.**  :class:`~ice.streams.recent.Recent` knows the bytes of the last two seconds, said and heard.  Our own datagrams are not heard when another machine's reflector returns them, and what comes on two
 ways is heard once.  What is passed on (:meth:`MulticastStream.forward`) is asked the same, so that two reflectors on one network do not answer each other for ever.
 
-Everything is bounded: senders (:data:`MAX_SENDERS`, the one silent longest is forgotten), bytes, datagrams.
+Everything is bounded: senders, bytes, datagrams.
 """
 
 from collections.abc import Callable
-from hashlib import sha256
 from secrets import randbits
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import attrs
@@ -32,9 +22,7 @@ from twisted.logger import Logger
 
 from ice.config.multicast import MulticastSettings
 from ice.errors import LocalError
-from ice.link.frame import Flag
 from ice.link.naming import checked_stream_id
-from ice.media.rtp import HEADER, VERSION, MalformedRtp, Packet, Talk, TalkFlag, sequence_difference
 from ice.net.addresses import Address
 from ice.net.clock import DelayedCall
 from ice.net.interfaces import InterfaceWatch
@@ -42,20 +30,9 @@ from ice.net.multicast import REJOIN_S, MulticastSocket, Place, SocketCounts, So
 from ice.net.multicast_options import VOICE
 from ice.streams.heard import Heard
 from ice.streams.interface import Datagram, Receiver
+from ice.streams.naming import Naming
 from ice.streams.recent import Recent
 from ice.streams.stream import Name, Names
-
-MAX_SENDERS: Final = 256  # names of one stream: talkers, each burst of some radios; 0.1 MiB
-MAX_STEP: Final = (
-    1_000  # an RTP number further away than this is a new beginning: half of what a window believes
-)
-RTCP: Final = range(192, 224)  # second byte of what is RTCP and not RTP (RFC 5761 section 4)
-_U32: Final = 0xFFFF_FFFF
-_FLAGS: Final = {
-    TalkFlag.EMERGENCY: Flag.URGENT,
-    TalkFlag.BURST_START: Flag.FIRST,
-    TalkFlag.BURST_END: Flag.LAST,
-}
 
 
 @attrs.define
@@ -74,6 +51,9 @@ class MulticastCounts:
     not_wanted: int = 0  #: heard where we talk only
     receiver_errors: int = 0  #: the receiver raised an exception
     restarts: int = 0  #: times that a talker's RTP numbers began somewhere else
+    crowded: int = (
+        0  #: times that bytes were forgotten before two seconds were over, since there were too many
+    )
     forgotten: int = 0  #: senders forgotten, since there were too many
 
 
@@ -239,93 +219,6 @@ class MulticastNetwork:
             del self._streams[stream.stream_id]
 
 
-@attrs.define
-class _Sender:
-    """Somebody who was heard: his name, and where his numbers are."""
-
-    source: int
-    next: int  #: what an own count gives next
-    high: int = -1  #: the highest RTP number, unwrapped; -1: none yet
-    shift: int = 0  #: from RTP's numbers to ours, after new beginnings
-
-    def count(self) -> int:
-        """Our own count."""
-        number = self.next
-        self.next = (number + 1) & _U32
-        return number
-
-
-class Naming:
-    """Who talks on one stream, and which number each datagram has: pure."""
-
-    def __init__(self, stream_id: str, nonce: int, *, sealed: bool, max_senders: int = MAX_SENDERS) -> None:
-        self._begin = nonce.to_bytes(8, "big") + stream_id.encode() + b"\0"
-        self._max_senders = max_senders
-        self._senders: dict[tuple[str, int, int], _Sender] = {}  # the latest is last
-        self._opaque: dict[tuple[str, int], None] = {}
-        self.sealed = sealed
-        self.forgotten = 0
-        self.restarts = 0
-
-    def __len__(self) -> int:
-        return len(self._senders)
-
-    def name(self, payload: bytes, sender: Address) -> tuple[int, int, int]:
-        """Flags, source and sequence of what came from ``sender``."""
-        host, port = sender.host, sender.port
-        if self.sealed or (host, port) in self._opaque or not self._readable(payload, host, port):
-            known = self._of(host, port, -1)
-            return 0, known.source, known.count()
-        _, second, number, _, ssrc = HEADER.unpack_from(payload)
-        known = self._of(host, port, ssrc)
-        return _flags(payload, second), known.source, self._unwrapped(known, number)
-
-    def _readable(self, payload: bytes, host: str, port: int) -> bool:
-        """Whether this is RTP; a sender of what cannot be is remembered."""
-        if len(payload) >= 2 and payload[0] >> 6 == VERSION:
-            if payload[1] in RTCP:
-                return False
-            if len(payload) >= HEADER.size:
-                return True
-        if len(self._opaque) >= self._max_senders:
-            del self._opaque[next(iter(self._opaque))]
-        self._opaque[host, port] = None
-        return False
-
-    def _of(self, host: str, port: int, ssrc: int) -> _Sender:
-        key = (host, port, ssrc)
-        senders = self._senders
-        known = senders.pop(key, None)
-        if known is None:
-            if len(senders) >= self._max_senders:
-                del senders[next(iter(senders))]
-                self.forgotten += 1
-            # A sender that was forgotten and comes back is another one: his count begins again.
-            text = f"{host}|{port}|{ssrc}|{self.forgotten}"
-            digest = sha256(self._begin + text.encode()).digest()
-            known = _Sender(int.from_bytes(digest[:8], "big"), 0)
-        senders[key] = known
-        return known
-
-    def _unwrapped(self, known: _Sender, number: int) -> int:
-        """RTP's ``number`` as one of 32 bits that goes on where RTP's jumps."""
-        if known.high < 0:
-            known.high = number
-            known.shift = 0x1_0000  # so that one that was overtaken at the very beginning is not below 0
-            return number + 0x1_0000
-        step = sequence_difference(number, known.high & 0xFFFF)
-        if step > MAX_STEP or step < -MAX_STEP:
-            self.restarts += 1
-            ours = known.high + known.shift + 1
-            known.high = number
-            known.shift = ours - number
-            return ours & _U32
-        ours = known.high + step + known.shift
-        if step > 0:
-            known.high += step
-        return ours & _U32
-
-
 class MulticastStream:
     """A stream joined by :meth:`MulticastNetwork.join`."""
 
@@ -412,6 +305,7 @@ class MulticastStream:
         """How it stands."""
         place, sock = self.place, self._socket
         self.counts.restarts, self.counts.forgotten = self._naming.restarts, self._naming.forgotten
+        self.counts.crowded = self._said.overflows + self._heard.overflows
         below = None if sock is None else sock.status()
         return MulticastStatus(
             stream_id=self.stream_id,
@@ -507,20 +401,6 @@ class MulticastStream:
     def _may_talk(self) -> None:
         if not self.talk:
             raise LocalError(f"stream {self.stream_id!r} was joined to listen only (talk=False)")
-
-
-def _flags(payload: bytes, second: int) -> int:
-    """What RTP says of a datagram's place in its burst, as flags of a link."""
-    flags = Flag.FIRST if second & 0x80 else 0
-    if payload[0] & 0x10:  # a header extension, which may be ours
-        try:
-            talk = Talk.from_extension(Packet.decode(payload).extension)
-        except MalformedRtp:
-            return int(flags)
-        for said, meant in _FLAGS.items():
-            if talk.flags & said:
-                flags |= meant
-    return int(flags)
 
 
 __all__ = [

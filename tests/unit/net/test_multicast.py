@@ -8,6 +8,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.net import multicast_options as options
+from ice.net import place
 from ice.net.addresses import Address
 from ice.net.interfaces import IFF_MULTICAST, IFF_RUNNING, IFF_UP, Interface, InterfaceWatch, interfaces
 from ice.net.multicast import BATCH, MAX_DATAGRAM, PULSE_S, MulticastSocket, Place
@@ -217,6 +218,28 @@ class Hearing(Case):
         self.assertEqual(b.counts.kernel_dropped + b.counts.received, 61)
         self.stop(a, b)
 
+    def test_standing_still(self) -> None:
+        """What came while the process stood still is dropped and counted; what comes afterwards is heard."""
+        a, b = self.socket(self.place(), "a"), self.socket(self.place(), "b")
+        for _ in range(70):
+            a.send(b"old")
+        self.loop.rightNow += 60.0  # time has passed, and nothing was called
+        self.loop.turn(1.0)
+        self.assertEqual((b.counts.stale, self.heard), (70, []))
+        a.send(b"new")
+        self.assertTrue(self.loop.until(lambda: self.heard))
+        self.assertEqual(self.heard, [("b", b"new")])
+        self.loop.advance(0)
+        a.send(b"newer")
+        self.assertTrue(self.loop.until(lambda: len(self.heard) == 2))
+        self.stop(a, b)
+
+    def test_stopped_when_told(self) -> None:
+        """An owner may stop the socket from whatever it is told."""
+        made = MulticastSocket(self.loop, self.place(), print, lambda up, why: made.stop(), watch=self.watch)  # type: ignore[arg-type]
+        made.start()
+        self.assertFalse(made.up)
+
     def test_an_owner_who_fails(self) -> None:
         """What the owner raises is counted and told once, and the next datagram is given all the same."""
         a, b = self.socket(self.place(), "a"), self.socket(self.place(), "b")
@@ -341,24 +364,26 @@ class Coming(Case):
 
     def test_by_route(self) -> None:
         """Without a name the kernel's route decides; without a route the only interface that can; of two, somebody must choose."""
-        from ice.net import multicast
-
         up = IFF_UP | IFF_RUNNING | IFF_MULTICAST
         lo, one, two = self.machine["lo"], Interface(71, "one", up, ("192.0.2.1",)), Interface(72, "two", up)
         self.machine = {"lo": lo, "one": one, "two": two}
         route: list[int | None] = [lo.index]
-        self.patch(multicast, "route_to", lambda address: route[0])
-        a = self.socket(self.place(interface=""))
+        self.patch(place, "route_to", lambda address: route[0])
+        unnamed = self.place(interface="")
+        a = self.socket(unnamed)
         self.assertEqual(a.status().interface, "lo")
-        self.assertIs(a._choose(), lo)
         route[0] = None
-        self.assertRaisesRegex(Exception, "one and two could be meant: name one, or", a._choose)
+        self.assertRaisesRegex(
+            place.Closed, "one and two could be meant: name one, or", place.choose, unnamed, self.watch
+        )
         self.machine = {"lo": lo, "one": one}
         self.watch._look()
-        self.assertIs(a._choose(), one)
+        self.assertIs(place.choose(unnamed, self.watch), one)
         self.machine = {"lo": lo}
         self.watch._look()
-        self.assertRaisesRegex(Exception, "no interface that is up can multicast", a._choose)
+        self.assertRaisesRegex(
+            place.Closed, "no interface that is up can multicast", place.choose, unnamed, self.watch
+        )
         a.stop()
 
     def test_places_that_cannot_be(self) -> None:
@@ -378,6 +403,18 @@ class Coming(Case):
             self.assertFalse(made.up)
             self.assertIn(said, made.why)
             made.stop()
+
+    def test_half_a_place(self) -> None:
+        """Who only talks needs no place to listen, and the other way round."""
+        nowhere = Address("", 0)
+        talker = self.socket(self.place(rx=nowhere), "talker", listen=False)
+        listener = self.socket(self.place(tx=nowhere), "listener", talk=False)
+        self.assertTrue(talker.up and listener.up)
+        talker.send(b"hello")
+        self.assertFalse(listener.send(b"hello"))
+        self.assertTrue(self.loop.until(lambda: self.heard))
+        self.assertEqual(self.heard, [("listener", b"hello")])
+        self.stop(talker, listener)
 
 
 class Failing(Case):
