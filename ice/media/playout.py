@@ -12,7 +12,8 @@ is what the network lost of this source; the jitter buffers' ``missing``, ``late
 reason. A pause, a new count and repeated end marks are in neither.
 
 **Marks.** A burst begins and ends where the link flags or our header extension say so. The RTP marker alone begins one only for talkers who have never
-sent anything better, and not twice in a row: some senders set it on everything.
+sent anything better, and not twice in a row: some senders set it on everything (ffmpeg does, with Opus and Speex). The link's FIRST is no better than
+the marker where it stands on one marked packet after the other: a way into the mesh may have made it of the marker.
 
 **Refusals.** Each datagram that does not become sound is counted under a word: ``data`` (flagged so), ``rtp-…`` (no RTP, and why),
 ``payload-type`` (nobody here decodes it), ``codec-missing`` (somebody could, were a library installed), ``payload-…`` (cannot be what it says), ``talkers`` (too many at once).
@@ -340,12 +341,13 @@ class Listener:
         self, receiver: Receiver, packet: Packet, ticks: int, flags: int, now: float, *, aside: bool = False
     ) -> None:
         talk = Talk.from_extension(packet.extension) if packet.extension is not None else NOBODY
-        first = bool(flags & Flag.FIRST or talk.flags & TalkFlag.BURST_START)
+        marked_again = packet.marker and receiver.marker_before
+        first = bool(talk.flags & TalkFlag.BURST_START) or (bool(flags & Flag.FIRST) and not marked_again)
         last = bool(flags & Flag.LAST or talk.flags & TalkFlag.BURST_END)
         receiver.marks = receiver.marks or first or last
-        if packet.marker and not receiver.marks and not receiver.marker_before:
+        if packet.marker and not receiver.marks and not marked_again:
             first = True
-        receiver.marker_before = packet.marker
+        receiver.marker_before = packet.marker and not last
         receiver.last_heard_at = now
         buffer = receiver.buffer
         payload = b"" if aside or not packet.payload else bytes((packet.payload_type,)) + packet.payload
