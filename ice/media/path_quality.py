@@ -30,7 +30,7 @@ from typing import Final
 import attrs
 
 from ice.errors import LocalError
-from ice.media.probe import APP, Kind, MalformedProbe, Probe
+from ice.media.probe import Kind, MalformedProbe, Probe
 
 PROBES_PER_S: Final = 50  # as voice of 20 ms
 SIZE: Final = 172  # bytes: G.711 of 20 ms with its RTP header
@@ -42,8 +42,7 @@ RUNS_MAX: Final = 64  # that an answerer remembers; the one asked longest ago is
 ANSWERS_PER_S: Final = 1_000  # no probe is answered above it: nobody is made to flood a stream
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-
-assert APP == 204
+_RISE: Final = 16  # packets until RFC 3550's running mean, which begins at 0, says something
 
 
 class Grade(StrEnum):
@@ -392,13 +391,14 @@ def _direction(times: Sequence[tuple[int, int, int]], sent: int, lost: int, dupl
         jitter += (abs((came_b - came_a) - (sent_b - sent_a)) - jitter) / 16
         jitters.append(jitter)
         overtaken += sent_b < sent_a
+    settled = jitters[_RISE:] if len(jitters) > 2 * _RISE else jitters
     return Direction(
         sent=sent,
         lost=max(0, lost),
         latency_ms=_percentile(latencies, 0.5),
         latency_p95_ms=_percentile(latencies, 0.95),
         latency_max_ms=_percentile(latencies, 1.0),
-        jitter_ms=math.fsum(jitters) / len(jitters) / _MS if jitters else None,
+        jitter_ms=math.fsum(settled) / len(settled) / _MS if settled else None,
         jitter_max_ms=max(jitters) / _MS if jitters else None,
         overtaken=overtaken,
         duplicates=duplicates,

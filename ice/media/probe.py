@@ -31,7 +31,7 @@ from ice.errors import LocalError, RemoteError
 
 APP: Final = 204  # RTCP type of application-defined packets
 NAME: Final = b"ICEQ"
-LEAST: Final = 52  # bytes: everything but zeros
+LEAST: Final = 48  # bytes: everything but zeros
 MOST: Final = 1_400  # a datagram that no ordinary path cuts, sealed and all
 _PROBE: Final = Struct(">BBHI4sIIQQQI")
 _VERSION: Final = 0x80
