@@ -20,7 +20,7 @@ from ice.streams.connect import Passport
 from ice.streams.failover import Way
 from ice.streams.memory import Collector, MemoryNetwork
 from ice.streams.roster import Strategy
-from ice.streams.team import Passport, Team, _ways, team_of
+from ice.streams.team import Team, _ways, team_of
 from ice.testing.network import MemoryDialler, MemoryRallypoint, run
 
 KEY = "0123456789abcdef" * 4
