@@ -30,7 +30,7 @@ LOOK_S: Final = 5.0  # a message that was lost costs this much; a look takes som
 SETTLE_S: Final = 0.02  # an interface that comes rings five times: look once, when it is done
 ANSWER_S: Final = 1.0  # the kernel answers within microseconds, or not at all
 RINGS_PER_TURN: Final = 64  # messages thrown away before others have their turn
-MAX_ANSWER: Final = 1 << 20
+MAX_ANSWER: Final = 1 << 16  # the kernel fills 32 KiB at a time
 
 # <linux/if.h>
 IFF_UP: Final = 0x1
