@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from ice.errors import LocalError
-from ice.media import foreign, g711, opus
+from ice.media import engage, foreign, g711, opus
 from ice.media.conceal import Concealer
 from ice.media.payload import (
     FRAMINGS_MS,
@@ -61,6 +61,7 @@ __all__ = [
     "decoder",
     "decoder_of",
     "encoder",
+    "encoder_of",
     "largest_payload",
 ]
 
@@ -261,6 +262,24 @@ def encoder(
     if row is L16:
         return L16Encoder(row, framing_ms)
     return G711Encoder(row, framing_ms)
+
+
+def encoder_of(
+    encoder_id: int,
+    framing_ms: int = engage.DEFAULT_FRAMING_MS,
+    block_count: int = 0,
+    *,
+    fec: bool = True,
+    dtx: bool = False,
+) -> Encoder:
+    """The encoder that a mission's group wants: ``encoder``, ``framingMs``, ``blockCount`` and ``dtx`` of its ``txAudio``.
+
+    The framing is the nearest that the codec can (:meth:`ice.media.engage.EngageCodec.framing_ms`). Raises :class:`~ice.errors.LocalError` for what we cannot
+    carry, with its name.
+    """
+    wanted = engage.encoder_of(encoder_id)
+    framing_ms = wanted.framing_ms(framing_ms, block_count)
+    return encoder(wanted.row.name, bitrate=wanted.bitrate, framing_ms=framing_ms, fec=fec, dtx=dtx)
 
 
 def decoder(payload_type: int) -> Decoder:

@@ -122,6 +122,59 @@ class Marks(SynchronousTestCase):
         self.assertEqual(last.payload[:2].hex(), "9000")
 
 
+class Missions(SynchronousTestCase):
+    """What a mission's group may ask for."""
+
+    def carrying(self, frames: int, **settings: object) -> list[bool]:
+        """Which packets of a burst carry the header extension, copies of the end among them."""
+        talker = sender(alias="Anna", **settings)
+        talker.press(0.0)
+        return [
+            each.extension is not None
+            for each in packets(talker.pcm(sound(frames * 960)) + talker.release(0.0))
+        ]
+
+    def test_how_many_extensions(self) -> None:
+        """initialHeaderBurst, extensionSendInterval and trailingHeaderBurst."""
+        came = self.carrying(11, extension_first=2, extension_every=4, end_copies=5)
+        self.assertEqual(
+            [index for index, there in enumerate(came) if there], [0, 1, 4, 8, 11, 12, 13, 14, 15]
+        )
+        came = self.carrying(11, extension_first=0, extension_every=0, end_copies=0)
+        self.assertEqual([index for index, there in enumerate(came) if there], [11])
+
+    def test_plain_rtp(self) -> None:
+        """noHdrExt: twelve bytes and the sound, each packet once, the first one marked."""
+        talker = sender("pcmu", alias="Anna", priority=9, emergency=True, extension=False)
+        talker.press(0.0)
+        sendings = talker.pcm(sound(3 * 960)) + talker.release(0.06)
+        self.assertEqual({len(each.payload) for each in sendings}, {172})
+        self.assertEqual([each.payload[:2].hex() for each in sendings], ["8080", "8000", "8000", "8000"])
+        self.assertEqual(len({each.payload for each in sendings}), 4)
+        self.assertEqual(sendings[-1].flags, Flag.URGENT | Flag.LAST)
+        self.assertEqual(talker.datagrams, 4)
+
+    def test_impossible(self) -> None:
+        """Counts below zero and beyond sense are refused by name."""
+        for wrong in ({"extension_first": -1}, {"extension_every": 1_001}, {"end_copies": -5}):
+            with self.assertRaisesRegex(LocalError, "header extensions"):
+                sender(**wrong)
+
+    def test_an_encoder_by_id(self) -> None:
+        """The mission's encoder id and framing give the codec at its rate; what cannot be carried is named."""
+        for encoder_id, framing_ms, name, octets in (
+            (29, 60, "opus", 180),
+            (21, 20, "opus", 20),
+            (1, 100, "pcmu", 800),
+        ):
+            encoder = codecs.encoder_of(encoder_id, framing_ms, fec=False)
+            self.assertEqual((encoder.codec.name, encoder.framing_ms), (name, framing_ms))
+            noise = np.random.default_rng(2).integers(-3_000, 3_000, encoder.samples).astype(np.int16)
+            self.assertTrue(0.5 * octets < len(encoder.encode(noise)) < 1.5 * octets)
+        with self.assertRaisesRegex(LocalError, "MELPe 1200"):
+            codecs.encoder_of(51)
+
+
 class Counts(SynchronousTestCase):
     """Sequence numbers, timestamps, SSRC."""
 

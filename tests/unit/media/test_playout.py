@@ -398,6 +398,19 @@ class Counting(SynchronousTestCase):
         self.assertFalse(listener.pull(960, 1.0).any())
         self.assertEqual(listener.events(), [])
 
+    def test_a_marker_on_everything(self) -> None:
+        """Some senders mark each packet, and a way into the mesh may take the marker for the first of a burst: it is one burst all the same."""
+        for flag in (0, Flag.FIRST):
+            room = Room()
+            for index in range(60):
+                pause = 1.5 if index >= 30 else 0.0
+                packet = Packet(0, index, 160 * index + round(8_000 * pause), 5, bytes(160), True).encode()
+                room.flying.append(Flying(room.now + pause + 0.02 * index, index, flag, packet, 9))
+            room.listen(4.0)
+            self.assertEqual([each.why for each in room.of(BurstEnded)], ["silence", "silence"])  # type: ignore[union-attr]
+            counters = room.listener.statistics().counters
+            self.assertEqual((counters.received, counters.played, counters.missing), (60, 60, 0))
+
     def test_an_unknown_payload_type_within_a_burst_is_no_loss(self) -> None:
         """Comfort noise that nobody here decodes has a number; the sound around it is whole."""
         room = Room()
