@@ -23,6 +23,7 @@ Place = tuple[str | int, ...]
 Key = tuple[str, ...]
 
 RALLYPOINTS: Final[Key] = ("network", "rallypoints")
+MAX_RALLYPOINTS: Final = 64  # that a client of ours may list
 
 
 class Fate(StrEnum):
@@ -128,15 +129,19 @@ class Account:
         if text not in self.steps:
             self.steps.append(text)
 
-    def rallypoint(self, address: str, at: Place, path: str) -> None:
-        """A Rallypoint for clients; all that are found are one setting, each once."""
+    def rallypoint(self, address: str, at: Place, path: str) -> bool:
+        """A Rallypoint for clients; all that are found are one setting, each once. False: there are enough already."""
         for index, setting in enumerate(self.settings):
             if setting.key == RALLYPOINTS:
                 assert isinstance(setting.value, list)
-                if address not in setting.value:
-                    self.settings[index] = attrs.evolve(setting, value=[*setting.value, address])
-                return
+                if address in setting.value:
+                    return True
+                if len(setting.value) >= MAX_RALLYPOINTS:
+                    return False
+                self.settings[index] = attrs.evolve(setting, value=[*setting.value, address])
+                return True
         self.settings.append(Setting(RALLYPOINTS, [address], at, path))
+        return True
 
     def assume(self, key: Key, value: object, note: str) -> None:
         """A setting that stands in the file by being absent, or follows from another."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from ice.engage.account import Account, Fate, Page, Row, Why, pages_of
 from ice.engage.missions import cluster, rallypoint_list
-from ice.engage.places import address_in, stream_name
+from ice.engage.places import IDS_STEP, address_in, stream_name
 from ice.engage.rallypointd import tx_options
 from ice.mission.tolerant import shown_text
 
@@ -47,6 +47,7 @@ def read(document: object, account: Account) -> None:
         account.step(
             "patches are served by the daemon ice-patch, one active at a time; every stream in one must be on the Rallypoints"
         )
+        account.step(IDS_STEP)
 
 
 def read_talkgroups(document: object, account: Account) -> None:
@@ -199,6 +200,7 @@ def _group(page: Page, modes: dict[str, str]) -> None:
     account.step(
         "reflector rules are served by the daemon ice-reflector, one active at a time, on the network of the multicast groups"
     )
+    account.step(IDS_STEP)
 
 
 def _rallypoints(page: Page) -> bool:

@@ -6,6 +6,7 @@ that say what is so by default are left out of the text and told in the report.
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, Literal
@@ -17,7 +18,7 @@ from ice.config.positions import Positions
 from ice.config.problems import Problem, model_at, tables, words
 from ice.config.render import toml_value
 from ice.config.schema import Config
-from ice.engage.account import RALLYPOINTS, Account, Fate, Key, Place, Row, Setting, Why
+from ice.engage.account import MAX_RALLYPOINTS, RALLYPOINTS, Account, Fate, Key, Place, Row, Setting, Why
 from ice.engage.kinds import Kind
 from ice.engage.reading import Imported
 from ice.engage.restrictions import ACCESS
@@ -120,7 +121,7 @@ def _peering(file: Imported, server: Account | None, peers: str) -> None:
         account.step(f"this file cannot be used as it stands: {file.as_it_stands}")
     else:
         account.step(
-            f"instead of [[groups]], {account.source} can be used as it stands: ice import --peers file {account.source}"
+            f"instead of [[groups]], {account.source} can be used as it stands: ice import --peers file {shlex.quote(account.source)}"
         )
     own = _own_entry(account, server)
     if not own:
@@ -180,7 +181,7 @@ def _settings(files: Sequence[Imported]) -> list[Origin]:
             and isinstance(setting.value, list)
             and isinstance(before.what.value, list)
         ):
-            both = list(dict.fromkeys([*before.what.value, *setting.value]))
+            both = list(dict.fromkeys([*before.what.value, *setting.value]))[:MAX_RALLYPOINTS]
             found[setting.key] = attrs.evolve(before, what=attrs.evolve(before.what, value=both))
         elif setting.value != before.what.value and setting.at:
             origin.account.refuse({setting.at: f"{before.comment} says otherwise, and counts"}, Why.ELSEWHERE)

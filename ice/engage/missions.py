@@ -4,13 +4,13 @@ A mission needs no import: it is read as it stands (``ice mission show FILE``, `
 are the Rallypoints that its groups name, for links that open without a mission.
 """
 
+import shlex
 from collections.abc import Mapping
 from typing import Final
 
-from ice.engage.account import Account, Page, Why, pages_of
+from ice.engage.account import MAX_RALLYPOINTS, Account, Page, Why, pages_of
 from ice.engage.credentials import MAKE_CLIENT, credential, credentials
 from ice.engage.places import DEFAULT_PORT, address_in
-from ice.net.addresses import Address
 
 _STAYS: Final = "stays in the mission, which is read as it is"
 _OURS: Final = "network.rallypoints"
@@ -21,8 +21,9 @@ MAX_ALIAS: Final = 16  # bytes
 def read(page: Page) -> None:
     """Account for every key of a mission."""
     account = page.account
+    file = shlex.quote(account.source)
     account.step(
-        f"a mission is used as it stands: ice mission show {account.source} shows it, ice mission check {account.source} examines it"
+        f"a mission is used as it stands: ice mission show {file} shows it, ice mission check {file} examines it"
     )
     rallypoint = page.page("rallypoint")
     if rallypoint is not None:
@@ -78,10 +79,10 @@ def _application(page: Page, switch: str) -> None:
         page.close("the Rallypoint is switched off", Why.NOT_HERE)
         return
     if (host := page.page("host")) is not None:
-        _found(host, address_in(host, _OURS, default_port=DEFAULT_PORT))
+        _take(host)
         page.close()
     else:
-        _found(page, address_in(page, _OURS, default_port=DEFAULT_PORT))
+        _take(page)
 
 
 def rallypoint_list(page: Page, key: str) -> None:
@@ -115,7 +116,7 @@ def _cluster(page: Page) -> None:
 
 def _rallypoint(page: Page) -> None:
     if (host := page.page("host")) is not None:
-        _found(host, address_in(host, _OURS, default_port=DEFAULT_PORT))
+        _take(host)
     credential(page, "certificate", "client.pem", MAKE_CLIENT)
     credential(page, "certificateKey", "client.key", MAKE_CLIENT)
     credentials(page, "caCertificates", "authority-{}.pem", MAKE_CLIENT)
@@ -139,6 +140,11 @@ def _rallypoint(page: Page) -> None:
     page.close()
 
 
-def _found(page: Page, address: Address | None) -> None:
-    if address is not None:
-        page.account.rallypoint(str(address), page.at, page.path)
+def _take(page: Page) -> None:
+    """The address in an object, as one of the Rallypoints."""
+    mark = len(page.account.entries)
+    address = address_in(page, _OURS, default_port=DEFAULT_PORT)
+    if address is not None and not page.account.rallypoint(str(address), page.at, page.path):
+        page.account.refuse_since(
+            mark, f"there are {MAX_RALLYPOINTS} Rallypoints already, the most that are listed"
+        )

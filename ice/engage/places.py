@@ -1,17 +1,21 @@
 """``{"address": …, "port": …}``, file names with ``${id}`` in them, and the names that streams have here."""
 
+from typing import Final
+
 from ice.engage.account import Page, Why
+from ice.mission.identity import stream_id
 from ice.net.addresses import Address, AddressError, parse_address
 
-DEFAULT_PORT = 7443
+DEFAULT_PORT: Final = 7443
+IDS_STEP: Final = (
+    "streams are named by the ids in these files; a mission's groups are known by ids that follow from their contents, unless it says "
+    "idOverride: compare them with ice mission id FILE"
+)
 
 
 def stream_name(group_id: str) -> str:
     """The stream of a group here: its id without braces, in small letters."""
-    bare = group_id.strip()
-    if bare.startswith("{") and bare.endswith("}"):
-        bare = bare[1:-1]
-    return bare.lower()
+    return stream_id(group_id.strip())
 
 
 def address_in(page: Page, ours: str, *, default_port: int = 0) -> Address | None:

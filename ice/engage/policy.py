@@ -81,7 +81,6 @@ _NETWORKING: Final[Mapping[str, str]] = {
 }
 
 _INTERNALS: Final[Mapping[str, str]] = {
-    "maxTxSecs": "the longest burst stands in missions, group by group (txAudio.maxTxSecs)",
     "disableWatchdog": "systemd watches over services",
     "watchdogIntervalMs": "systemd watches over services",
     "watchdogHangDetectionMs": "systemd watches over services",
@@ -100,6 +99,8 @@ def _internals(page: Page) -> None:
     strategy = page.whole("rpClusterStrategy", 0, 1)
     if strategy is not None:
         page.set("rpClusterStrategy", "network.strategy", STRATEGIES[strategy])
+    if (longest := page.number("maxTxSecs", 0)) is not None:
+        page.set("maxTxSecs", "media.max_talk_s", longest)
     _scaled(page, "rpClusterRolloverSecs", "network.rollover_s", None)
     for key, why in _INTERNALS.items():
         page.left(key, Why.NOT_HERE, why)

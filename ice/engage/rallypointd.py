@@ -10,13 +10,12 @@ from typing import Final
 
 from ice.engage.account import Page, Row, Why
 from ice.engage.credentials import MAKE_OURS, credentials, pair
-from ice.engage.places import address_in, file_name, stream_name
+from ice.engage.places import DEFAULT_PORT, IDS_STEP, address_in, file_name, stream_name
 from ice.engage.restrictions import group_access, multicast_rule
 from ice.net.addresses import Address
 from ice.rallypoint.peering import IdError, rallypoint_id
 
 COMMAND: Final = "a command; commands in imported files are neither run nor copied"
-DEFAULT_PORT: Final = 7443
 VOICE: Final = 3  # the highest class; samples say 4 and mean it
 _SECTION: Final = "reflector.rules"
 
@@ -401,6 +400,7 @@ def _reflectors(page: Page) -> None:
         page.account.step(
             "reflector rules are served by the daemon ice-reflector, one active at a time; a Rallypoint itself reflects nothing"
         )
+        page.account.step(IDS_STEP)
     if restriction is None:
         page.taken("multicastRestrictions", text="switched off (type 0)")
     elif made:

@@ -15,7 +15,7 @@ class Policy(Case):
             tomllib.loads(toml([file])),
             {
                 "network": {"strategy": "round-robin", "rollover_s": 7.0, "back_off_max_s": 8.0},
-                "media": {"jitter_min_ms": 60, "end_of_burst_ms": 700},
+                "media": {"max_talk_s": 45.0, "jitter_min_ms": 60, "end_of_burst_ms": 700},
                 "multicast": {"interface": "ens19", "rejoin_s": 5.0},
             },
         )
@@ -82,6 +82,13 @@ class Others(Case):
                 "192.0.2.77:7443",
             ],
         )
+
+    def test_too_many(self) -> None:
+        """The first 64 Rallypoints are taken, and the others told."""
+        file = said([{"host": {"address": f"rp{n}"}} for n in range(66)])
+        self.assertEqual(len(tomllib.loads(toml([file]))["network"]["rallypoints"]), 64)
+        self.assertEntry(file, "[64].host.address", Fate.LEFT, "64 Rallypoints already")
+        self.assertAccounted(file)
 
     def test_identity(self) -> None:
         """A display name becomes the alias, if it is short enough."""

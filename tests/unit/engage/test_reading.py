@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,13 @@ class Kinds(Case):
         ):
             self.assertEqual(kind_of(value, "f"), kind, value)
         self.assertEqual(set(NAMES), set(Kind))
+
+    def test_documented(self) -> None:
+        """The page has a row for each word of --as, and no other."""
+        page = (Path(__file__).parents[3] / "docs/import.md").read_text()
+        self.assertEqual(
+            set(re.findall(r"^\|[^|]*\| `([a-z-]+)` \|", page, re.MULTILINE)), set(map(str, Kind))
+        )
 
     def test_unknown(self) -> None:
         """What nothing tells is refused with how to say it, unless somebody says it."""
