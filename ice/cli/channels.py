@@ -1,15 +1,16 @@
 """Where a command talks or listens: streams of the configured Rallypoints, groups of a mission, or both at once.
 
 A word on the command line is a stream's id, or names a mission: ``FILE`` all of its audio groups, ``FILE/GROUP`` one of them, by name or id. It is a
-mission if such a file exists, so a stream may have slashes in its id. What a person hears and says is the same for both; only the ways
-differ, and :class:`Place` makes them.
+mission if such a file exists, so a stream may have slashes in its id; what ends like a mission's file and is none is taken for a slip, not for a
+stream. What a person hears and says is the same for both; only the ways differ, and :class:`Networks` makes them.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,12 +28,15 @@ from ice.mission import voice
 from ice.mission.identity import stream_id
 from ice.mission.model import Group, Mission
 from ice.mission.packing import PasswordNeeded
-from ice.mission.reading import open_mission
+from ice.mission.reading import Reading, open_mission
+from ice.security.traffic import Refused
 from ice.streams.connect import network_of
-from ice.streams.rallypoint import RallypointNetwork
-from ice.streams.team import Team, team_of
+from ice.streams.interface import Network, Receiver, Stream
+from ice.streams.rallypoint import Notice, RallypointNetwork
+from ice.streams.sealed import advice
+from ice.streams.team import GroupStatus, Team, team_of
 
-MISSION_ENDINGS: Final = (".json", ".ice", ".mission", ".png", ".svg")
+MISSION_ENDING: Final = re.compile(r"\.(?:json|ice|mission|png|svg)(?=/|$)", re.IGNORECASE)
 MAX_SECRET_BYTES: Final = 4_096
 
 
@@ -81,30 +85,30 @@ class Wanted:
 
 
 def wanted(words: Sequence[str], password_file: Path | None = None) -> Wanted:
-    """The channels that ``words`` name.
+    """The channels that ``words`` name, each once.
 
     A sealed mission's password is the first line of ``password_file``, else it is asked for on a terminal. Raises :class:`~ice.errors.LocalError` and
     :class:`~ice.mission.tolerant.MissionError` for what is not there or cannot be read.
     """
-    channels: dict[str, Channel] = {}
+    channels: dict[tuple[bool, str], Channel] = {}
     missions: list[Mission] = []
     remarks: list[str] = []
     read: dict[str, int] = {}
     for word in words:
         file, group_name = _parts(word)
         if not file:
-            channels.setdefault(f"/{word}", Channel(word, word))
+            channels.setdefault((False, word), Channel(word, word))
             continue
-        if file not in read:
-            read[file] = len(missions)
+        place = os.path.realpath(file)
+        if place not in read:
+            read[place] = len(missions)
             reading = _open(file, password_file)
             missions.append(reading.mission)
             remarks += [f"{file}: {remark.path}: {remark.text}" for remark in reading.remarks]
-        index = read[file]
+        index = read[place]
         for group in _groups(missions[index], group_name, file):
-            channels.setdefault(
-                f"{index}/{stream_id(group.id)}", Channel(group.name, stream_id(group.id), group, index)
-            )
+            id = stream_id(group.id)
+            channels.setdefault((True, id), Channel(group.name or id, id, group, index))
     return Wanted(tuple(channels.values()), tuple(missions), tuple(remarks))
 
 
@@ -121,9 +125,8 @@ def configuration(path: Path | None, words: Wanted) -> Loaded | None:
     try:
         return load(path)
     except ConfigError:
-        if path is not None or os.environ.get("ICE_CONFIG") or not words.missions or _found():
-            raise
-        if any(channel.group is None for channel in words.channels):
+        needless = words.missions and all(channel.group is not None for channel in words.channels)
+        if not needless or path is not None or os.environ.get("ICE_CONFIG") or _found():
             raise
         return None
 
@@ -133,11 +136,12 @@ def media_of(loaded: Loaded | None) -> MediaSettings:
     return loaded.config.media if loaded is not None else MediaSettings()
 
 
-class Place:
+class Networks:
     """The networks of some channels: join, start, stop."""
 
-    def __init__(self, reactor: Any, loaded: Loaded | None, words: Wanted, on_notice: Any) -> None:
-        self.loaded = loaded
+    def __init__(
+        self, reactor: Any, loaded: Loaded | None, words: Wanted, on_notice: Callable[[Notice], None]
+    ) -> None:
         self._links: RallypointNetwork | None = None
         if any(channel.group is None for channel in words.channels):
             assert loaded is not None  # see configuration()
@@ -148,10 +152,11 @@ class Place:
             for index, mission in enumerate(words.missions)
             if index in used
         }
+        self._refused: dict[str, set[str]] = {}  # reasons that were told, by stream id
 
-    def join(self, channel: Channel, receiver: Any, *, listen: bool = True, talk: bool = True) -> Any:
+    def join(self, channel: Channel, receiver: Receiver, *, listen: bool = True, talk: bool = True) -> Stream:
         """Join one of the channels."""
-        network = self._links if channel.group is None else self.teams[channel.mission]
+        network: Network | None = self._links if channel.group is None else self.teams[channel.mission]
         assert network is not None
         return network.join(channel.stream_id, receiver, listen=listen, talk=talk)
 
@@ -180,14 +185,18 @@ class Place:
     @property
     def why(self) -> str:
         """Why there is no way, as far as it is known."""
-        whys = [network.why for network in self.links if network.why]
+        whys = [network.why for network in self.links]
         whys += [status.failover.why for team in self.teams.values() for status in team.status()]
-        return whys[0] if whys else "no Rallypoint has answered"
+        return next((why for why in whys if why), "no Rallypoint has answered")
 
     def tell(self, display: Display, words: Wanted) -> None:
-        """Say what the missions name and cannot be had, and how much in their files is not as expected."""
-        for team in self.teams.values():
+        """Say what the groups name that cannot be had, and how much in the missions' files is not as expected."""
+        for index, team in self.teams.items():
+            wanted = [channel.group for channel in words.channels if channel.mission == index]
+            others = tuple(f"groups[{i}]" for i, each in enumerate(team.mission.groups) if each not in wanted)
             for remark in team.remarks:
+                if remark.path.startswith(others):
+                    continue
                 sentence = f"{remark.path}: {remark.text}"
                 display.say("remark", f"mission '{team.mission.name}': {sentence}", remark=sentence)
         if words.remarks:
@@ -197,20 +206,42 @@ class Place:
                 remarks=list(words.remarks),
             )
 
-    def told_sealing(self, display: Display, channel: Channel) -> None:
+    def tell_sealing(self, display: Display, channel: Channel) -> None:
         """Say how a mission's group is sealed, and what was refused because it was not."""
-        if channel.group is None:
+        status = self._status(channel)
+        if status is None:
             return
-        for status in self.teams[channel.mission].status():
-            if status.failover.stream_id != channel.stream_id:
-                continue
-            sealing = status.sealing
-            refused = ", ".join(f"{count} {reason}" for reason, count in sealing.refused.items())
+        sealing = status.sealing
+        refused = ", ".join(f"{count} {reason}" for reason, count in sealing.refused.items())
+        display.say(
+            "sealing",
+            f"'{channel.name}' is {sealing.words}" + (f"; packets refused: {refused}" if refused else ""),
+            cipher=sealing.cipher, authenticated=sealing.authenticated,
+            sealed=sealing.sealed, opened=sealing.opened, refused=dict(sealing.refused),
+        )  # fmt: skip
+
+    def tell_refused(self, display: Display, channel: Channel) -> None:
+        """Say, once for each reason, that somebody talks there whom we cannot open: who hears nothing wants to know why."""
+        status = self._status(channel)
+        if status is None:
+            return
+        told = self._refused.setdefault(channel.stream_id, set())
+        for reason in sorted(set(status.sealing.refused) - told):
+            told.add(reason)
+            meaning = advice(Refused(reason))
             display.say(
-                "sealing",
-                f"'{channel.name}' is {sealing.words}" + (f"; refused: {refused}" if refused else ""),
-                cipher=sealing.cipher, authenticated=sealing.authenticated, refused=dict(sealing.refused),
-            )  # fmt: skip
+                "sealed-refused",
+                f"'{channel.name}': a packet was refused ({reason}): {meaning}",
+                reason=reason,
+                advice=meaning,
+            )
+
+    def _status(self, channel: Channel) -> GroupStatus | None:
+        """How a mission's group stands; none for a stream, and for what has not been joined."""
+        if channel.group is None:
+            return None
+        found = self.teams[channel.mission].status()
+        return next((each for each in found if each.failover.stream_id == channel.stream_id), None)
 
     def patience_s(self, channel: Channel) -> float:
         """How long a channel may wait before it is known whether there is a way: until it fails over."""
@@ -235,27 +266,26 @@ class Place:
         return sum(network.wake.dropped_stale for network in self.links)
 
 
+Place = Networks
+
+
 def _found() -> bool:
     return any(place.exists() for place in PLACES)
 
 
 def _parts(word: str) -> tuple[str, str]:
     """The mission's file and the group's name in a word; no file for a stream's id."""
-    if os.path.isfile(word):
-        return word, ""
-    for index, letter in enumerate(word):
-        if letter == "/" and index and os.path.isfile(word[:index]):
-            return word[:index], word[index + 1 :]
-    for ending in MISSION_ENDINGS:
-        head = (
-            word.lower().partition(ending + "/")[0] if ending + "/" in word.lower() else word[: -len(ending)]
-        )
-        if word.lower().endswith(ending) or ending + "/" in word.lower():
-            raise LocalError(f"{word[: len(head) + len(ending)]}: there is no such file")
+    borders = [index for index, letter in enumerate(word) if letter == "/" and index]
+    for border in (len(word), *borders):
+        if os.path.isfile(word[:border]):
+            return word[:border], word[border + 1 :]
+    slip = MISSION_ENDING.search(word)
+    if slip is not None:
+        raise LocalError(f"{word[: slip.end()]}: there is no such file")
     return "", ""
 
 
-def _open(file: str, password_file: Path | None) -> Any:
+def _open(file: str, password_file: Path | None) -> Reading:
     try:
         return open_mission(file)
     except PasswordNeeded:
@@ -280,14 +310,27 @@ def _groups(mission: Mission, name: str, file: str) -> list[Group]:
         if not audio:
             raise LocalError(f"{file}: mission '{mission.name}' has no audio group")
         return audio
-    group = mission.group(name) or next((g for g in audio if g.name.casefold() == name.casefold()), None)
-    if group is None:
-        there = ", ".join(f"'{each.name}'" for each in audio) or "none"
-        raise LocalError(
-            f"{file}: mission '{mission.name}' has no group '{name}'; its audio groups are {there}"
-        )
+    group = _named(mission, name, file)
     if not voice.is_audio(group):
         raise LocalError(
-            f"{file}: group '{group.name}' carries no voice; see `ice who {file}` for mission control"
+            f"{file}: group '{group.name}' carries no voice; `ice who {file}` shows who is there"
+            if group.is_mission_control
+            else f"{file}: group '{group.name}' carries no voice"
         )
     return [group]
+
+
+def _named(mission: Mission, name: str, file: str) -> Group:
+    """The group of that name or id; of that name in another case, if only one has it."""
+    wanted = stream_id(name)
+    exact = [each for each in mission.groups if each.name == name or stream_id(each.id) == wanted]
+    found = exact or [each for each in mission.groups if each.name.casefold() == name.casefold()]
+    ids = {stream_id(each.id) for each in found}
+    if len(ids) == 1:
+        return found[0]
+    if ids:
+        raise LocalError(
+            f"{file}: {len(ids)} groups are named '{name}': say which by its id: {', '.join(sorted(ids))}"
+        )
+    there = ", ".join(f"'{each.name}'" for each in mission.groups if voice.is_audio(each)) or "none"
+    raise LocalError(f"{file}: mission '{mission.name}' has no group '{name}'; its audio groups are {there}")

@@ -29,8 +29,8 @@ class Gate:
         priority: int = 0,
         emergency: bool = False,
     ) -> None:
-        #: Whether the burst that runs has to end.
-        self.stopped = False
+        #: Whether the burst that runs has to end; whether that is because its time is over.
+        self.stopped = self.time_up = False
         #: Bursts that had to end before they were said, and presses that were refused.
         self.cut, self.refused = 0, 0
         self._clock = clock
@@ -40,6 +40,7 @@ class Gate:
         self._priority, self._emergency = priority, emergency
         self._call: DelayedCall | None = None
         self._due_at = 0.0
+        self._closed = False
         self._told: tuple[Reason, int] | None = None
 
     # -- ice.streams.interface.Receiver, the path aside
@@ -50,15 +51,18 @@ class Gate:
 
     # -- the talker's
 
-    def press(self, ssrc: int) -> Refused | None:
-        """Ask to talk under this SSRC; who is in the way, told once however often it is asked."""
+    def press(self, ssrc: int, *, waiting: bool = False) -> Refused | None:
+        """Ask to talk under this SSRC; who is in the way, and none once the floor is ours.
+
+        ``waiting``: a program asks again and again until the floor is free, so that the same answer is no news. A person who presses again is told again.
+        """
         answer = self._floor.request(Claim(ssrc, self._priority, self._emergency), self._clock.seconds())
-        self.stopped = False
+        self.stopped = self.time_up = False
         self._carry_out(())
         if not isinstance(answer, Refused):
             self._told = None
             return None
-        if self._told != (answer.reason, answer.by.source):
+        if not waiting or self._told != (answer.reason, answer.by.source):
             self._told = answer.reason, answer.by.source
             self.refused += 1
             who = self._ears.name(answer.by.source)
@@ -76,10 +80,9 @@ class Gate:
         self._carry_out(self._floor.release(self._clock.seconds()))
 
     def close(self) -> None:
-        """Leave nothing in the reactor."""
-        if self._call is not None and self._call.active():
-            self._call.cancel()
-        self._call = None
+        """Leave nothing in the reactor, whatever is heard afterwards."""
+        self._closed = True
+        self._cancel()
 
     # -- within
 
@@ -101,9 +104,10 @@ class Gate:
                 )  # fmt: skip
             elif isinstance(decision, TimeUp):
                 self._stop()
+                self.time_up = True
                 self._display.say(
                     "time-up",
-                    f"stopped: {decision.talked_s:.0f} s is as long as anybody may talk here; press again to go on",
+                    f"stopped: {decision.talked_s:.0f} s is as long as anybody may talk here at a time",
                     talked_s=decision.talked_s,
                 )
             elif isinstance(decision, TimeWarning):
@@ -121,13 +125,20 @@ class Gate:
     def _schedule(self) -> None:
         """Look again at the floor's deadline; packets move it on all the time, so a call that comes too early is left alone."""
         deadline = self._floor.deadline
+        if self._closed:
+            return
         if self._call is not None and self._call.active() and self._due_at <= deadline:
             return
-        self.close()
+        self._cancel()
         if deadline != float("inf"):
             wait_s = max(LEAST_WAIT_S, deadline - self._clock.seconds())
             self._due_at = self._clock.seconds() + wait_s
             self._call = self._clock.callLater(wait_s, self._tick)
+
+    def _cancel(self) -> None:
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
 
     def _tick(self) -> None:
         self._call = None

@@ -7,7 +7,7 @@ length, so a moment in the file is a moment of the clock. Ctrl-C ends it with a 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def listen(
 
 async def hear(reactor: Any, stop: Any, wishes: Wishes) -> int:
     """Listen until it is time to stop; the exit status."""
-    from ice.cli.channels import Place, configuration, media_of, wanted
+    from ice.cli.channels import Networks, configuration, media_of, wanted
     from ice.cli.display import display_for
     from ice.cli.room import Named, Room, Seat, volumes
     from ice.cli.trace import Trace
@@ -112,58 +112,67 @@ async def hear(reactor: Any, stop: Any, wishes: Wishes) -> int:
         display = display_for(f"listening to {words.title}", as_json=wishes.as_json, broken=stop.ask)
         held.callback(display.close)
         links = Way(display, words.title)
-        place = Place(reactor, loaded, words, links.notice)
-        place.tell(display, words)
-        seats, ways = [], []
+        networks = Networks(reactor, loaded, words, links.notice)
+        networks.tell(display, words)
+        seats, ways, displays = [], [], []
         for channel in words.channels:
             own = display if len(words.channels) == 1 else Named(display, channel.name)
             way = Way(own, channel.name)
             ways.append(way)
+            displays.append(own)
             rules = channel.rules(media)
-            floor = None if rules.full_duplex else FloorEars(Floor(rules))
+            floor = None if rules.full_duplex and not rules.max_rx_s else FloorEars(Floor(rules))
             ear = Ear(reactor, listener_of(media, channel.payload_types), way, own, trace=trace, floor=floor)
             seats.append(Seat(channel.name, ear, channel.gain * gains.get(channel.name, 1.0)))
         for channel, seat in zip(words.channels, seats, strict=True):
-            place.join(channel, seat.ear, talk=False)
+            networks.join(channel, seat.ear, talk=False)
         room = Room(seats)
         playout = playout_of(reactor, room, sound)
-        place.start()
+
+        def watch() -> None:
+            for channel, own in zip(words.channels, displays, strict=True):
+                networks.tell_refused(own, channel)
+
+        networks.start()
         try:
-            if await _opened(reactor, stop, ways, wishes.timeout_s, place):
+            if await _opened(reactor, stop, ways, wishes.timeout_s, networks):
                 playout.start()
-                await _until_done(reactor, stop, wishes, room, playout, display)
+                await _until_done(reactor, stop, wishes, room, playout, display, watch)
         finally:
             playout.stop()
             for way in (links, *ways):
                 way.leaving = True
-            await place.stop()
-        for channel, way, seat in zip(words.channels, ways, seats, strict=True):
-            own = display if len(seats) == 1 else Named(display, seat.name)
-            place.told_sealing(own, channel)
-            _summarise(own, seat.ear, way, seat.name, wishes, place.stale)
+            await networks.stop()
+        watch()
+        for channel, way, seat, own in zip(words.channels, ways, seats, displays, strict=True):
+            networks.tell_sealing(own, channel)
+            _summarise(own, seat.ear, way, seat.name, wishes, networks.stale)
     return 0
 
 
-async def _opened(reactor: Any, stop: Any, ways: Any, timeout_s: float | None, place: Any) -> bool:
+async def _opened(reactor: Any, stop: Any, ways: Any, timeout_s: float | None, networks: Any) -> bool:
     """Wait until one of the ways is open; false when we are asked to stop first."""
     from twisted.internet.defer import ensureDeferred
 
     from ice.cli.loop import first
 
-    await first(*(ensureDeferred(way.opened(reactor, stop, timeout_s, place)) for way in ways))
+    await first(*(ensureDeferred(way.opened(reactor, stop, timeout_s, networks)) for way in ways))
     return not stop.asked
 
 
-async def _until_done(reactor: Any, stop: Any, wishes: Wishes, room: Any, playout: Any, display: Any) -> None:
-    """Show who talks until a person, the time or the silence says that it is enough."""
+async def _until_done(
+    reactor: Any, stop: Any, wishes: Wishes, room: Any, playout: Any, display: Any, watch: Callable[[], None]
+) -> None:
+    """Show who talks until a person, the time or the silence says that it is enough; ``watch`` is called each second."""
     from twisted.internet.task import LoopingCall
 
     from ice.cli.loop import first, sleep
 
     began = room.busy_at = reactor.seconds()
-    meters = LoopingCall(lambda: display.meters(room.meters()))
-    meters.clock = reactor
-    meters.start(1 / METERS_PER_S, now=False)
+    meters, watching = LoopingCall(lambda: display.meters(room.meters())), LoopingCall(watch)
+    for looping, every_s in ((meters, 1 / METERS_PER_S), (watching, 1.0)):
+        looping.clock = reactor
+        looping.start(every_s, now=False)
     try:
         while not stop.asked:
             ends = []
@@ -180,6 +189,7 @@ async def _until_done(reactor: Any, stop: Any, wishes: Wishes, room: Any, playou
             await first(*waits)
     finally:
         meters.stop()
+        watching.stop()
 
 
 def _summarise(display: Any, ear: Any, way: Any, name: str, wishes: Wishes, stale: int) -> None:
@@ -188,7 +198,8 @@ def _summarise(display: Any, ear: Any, way: Any, name: str, wishes: Wishes, stal
     ear.tell()
     statistics = ear.listener.statistics()
     counters = statistics.counters
-    asleep = f", {stale} dropped because this program stood still meanwhile" if stale else ""
+    # A link drops before it is known of which stream a datagram is: the count is that of all streams together.
+    asleep = f", {stale} dropped on all links because this program stood still meanwhile" if stale else ""
     where = f"; {ear.at_s:.1f} s of sound in {wishes.out}" if wishes.out is not None else ""
     display.say(
         "summary",

@@ -74,12 +74,10 @@ class Mouth:
     async def say(self, pieces: Iterable[Pcm], stop: Stop) -> None:
         """One burst of pieces of :attr:`frame_samples`, each at its time, until they end, the floor is lost, or we are asked to stop.
 
-        Where somebody else has the floor, that is waited for.
+        The floor is waited for, where :meth:`wait` has not done that.
         """
         clock = self._clock
-        while self.press() is not None and not stop.asked:
-            await first(sleep(clock, ASK_AGAIN_S), stop.wait())
-        if not self.pressed:
+        if not self.pressed and not await self.wait(stop):
             return
         media = MediaClock(self.frame_samples / SAMPLE_RATE, clock.seconds())
         for pcm in pieces:
@@ -94,19 +92,37 @@ class Mouth:
         self.said.stalls += media.stalls
         await self.release()
 
-    def press(self) -> Refused | None:
-        """Begin a burst whose sound comes by itself, from a microphone: see :meth:`hear`. Who has the floor where it is not ours: nothing has begun then."""
+    async def wait(self, stop: Stop) -> bool:
+        """Begin a burst as soon as the floor is ours; false when we are asked to stop first."""
+        while not stop.asked:
+            if self.press(waiting=True) is None:
+                return True
+            await first(sleep(self._clock, ASK_AGAIN_S), stop.wait())
+        return False
+
+    def press(self, *, waiting: bool = False) -> Refused | None:
+        """Begin a burst whose sound comes by itself, from a microphone: see :meth:`hear`. Who has the floor where it is not ours: nothing has begun then.
+
+        ``waiting``: it is asked again and again, so that only news are told.
+        """
         now = self._clock.seconds()
         self._sender.press(now)
-        if self._gate is not None and (refused := self._gate.press(self._sender.ssrc)) is not None:
+        if self._gate is None:
+            return None
+        refused = self._gate.press(self._sender.ssrc, waiting=waiting)
+        if refused is not None:
             self._sender.release(now)  # nothing was said: nothing is sent
-            return refused
-        return None
+        return refused
 
     @property
     def interrupted(self) -> bool:
         """Whether the burst that runs has to end: somebody above us talks, or the time is over."""
         return self._gate is not None and self._gate.stopped
+
+    @property
+    def time_up(self) -> bool:
+        """Whether it has to end because it is as long as any may be."""
+        return self._gate is not None and self._gate.time_up
 
     def hear(self, pcm: Pcm) -> None:
         """Send sound (``int16[n]``, 48 kHz mono) as far as it fills packets."""

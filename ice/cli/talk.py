@@ -4,8 +4,9 @@ The burst begins when the way to the stream is open, so that the first syllable 
 of its end on their way. A file is spoken in real time. With a microphone, space or enter presses and releases; where standard
 input is no terminal, it talks until Ctrl-C.
 
-Where one talks at a time (a mission's group, or ``media.half_duplex``), a press while somebody else has the floor is refused with the reason, a file waits for
-it, and who is talked over by a higher priority, or has talked as long as is allowed, is stopped and told.
+Where one talks at a time (a mission's group, or ``media.half_duplex``), a press while somebody else has the floor is refused with the reason; a file and an
+open microphone wait for it. Who is talked over by a higher priority, or has talked as long as is allowed, is stopped and told. An open microphone ends with
+its time: nobody holds that key, so nobody would let it go.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ATTEND_S = 0.3  # listened before the first press: longer than any framing, so t
 LINGER_S = 0.25  # the last bytes of a burst leave with this reactor turn; this is for a slow way
 INTERRUPTED = 130
 METERS_PER_S = 12
+LIVE_S = 0.01  # between two looks at keys and microphone
 
 
 @attrs.frozen
@@ -103,7 +105,7 @@ def talk(
     A mission is a file (.json, .ice, a picture of its QR code); MISSION/GROUP is a group of it, by name or id. A mission that needs no
     Rallypoint needs no configuration either.
 
-    Exit status 0 when all was sent, 1 when it could not be, 130 when a file was broken off by Ctrl-C.
+    Exit status 0 when all was sent, 1 when it could not be or was stopped by the floor's rules, 130 when a file was broken off by Ctrl-C.
     """
     from ice.cli import loop as loops
 
@@ -120,7 +122,7 @@ def talk(
 
 async def speak(reactor: Any, stop: Any, wishes: Wishes) -> int:
     """Talk as wished; the exit status."""
-    from ice.cli.channels import Place, configuration, media_of, one, wanted
+    from ice.cli.channels import Networks, configuration, media_of, one, wanted
     from ice.cli.display import display_for
     from ice.cli.floor_gate import Gate
     from ice.cli.loop import sleep
@@ -140,51 +142,55 @@ async def speak(reactor: Any, stop: Any, wishes: Wishes) -> int:
         display = display_for(f"talking on {channel.name}", as_json=wishes.as_json, broken=stop.ask)
         held.callback(display.close)
         way = Way(display, channel.name)
-        place = Place(reactor, loaded, words, way.notice)
-        place.tell(display, words)
+        networks = Networks(reactor, loaded, words, way.notice)
+        networks.tell(display, words)
         gate = None
-        if not rules.full_duplex:
+        if not rules.full_duplex or rules.max_tx_s:
             priority = media.priority if wishes.priority is None else wishes.priority
             gate = Gate(reactor, rules, display, priority=priority, emergency=wishes.emergency)
             held.callback(gate.close)
-        stream = place.join(channel, _Attentive(way, gate), listen=gate is not None)
+        attentive = _Attentive(way, None if rules.full_duplex else gate)
+        stream = networks.join(channel, attentive, listen=not rules.full_duplex)
         mouth = Mouth(reactor, stream, sender, samples, gate=gate, trace=trace)
-        place.start()
-        timeout_s = TIMEOUT_S + place.patience_s(channel) if wishes.timeout_s is None else wishes.timeout_s
+        networks.start()
+        timeout_s = wishes.timeout_s
+        if timeout_s is None:
+            timeout_s = TIMEOUT_S + networks.patience_s(channel)
+        whole = True
         try:
-            if await way.opened(reactor, stop, timeout_s, place):
-                place.told_sealing(display, channel)
-                if gate is not None:
+            if await way.opened(reactor, stop, timeout_s, networks):
+                networks.tell_sealing(display, channel)
+                if not rules.full_duplex:
                     await sleep(reactor, ATTEND_S)
-                await source.speak(reactor, stop, mouth, _Tell(display, mouth, wishes))
+                whole = await source.speak(reactor, stop, mouth, _Tell(display, mouth, wishes))
                 await sleep(reactor, LINGER_S)
+                networks.tell_refused(display, channel)
         finally:
             way.leaving = True
-            await place.stop()
-        _summarise(display, mouth, place, way, stop)
-    if stop.asked and wishes.file is not None:
+            await networks.stop()
+        _summarise(display, mouth, networks, way, stop)
+    if wishes.file is None:
+        return 0 if whole else 1
+    if stop.asked:
         return INTERRUPTED
-    broken_off = gate is not None and gate.cut > 0
-    return 0 if wishes.file is None or (mouth.said.sent and not broken_off) else 1
+    return 0 if whole and mouth.said.sent else 1
 
 
 def _sender(channel: Any, loaded: Any, media: Any, wishes: Wishes) -> tuple[Any, int]:
     """Our voice as the stream wants it, and the samples of a packet."""
-    import getpass
-
     from ice.cli.mouth import alias_of, frame_samples_of, sender_of
     from ice.errors import LocalError
     from ice.mission import voice
 
     alias = wishes.alias
-    if alias is None and channel.group is not None:
-        alias = channel.group.alias or None
-    try:
-        alias = alias_of(loaded, alias) if loaded is not None else alias or getpass.getuser()
-    except LocalError:
-        if channel.group is None:
-            raise
-        alias = getpass.getuser()  # a mission that is spoken over multicast needs no certificate
+    if channel.group is None:
+        alias = alias_of(loaded, alias)
+    else:
+        alias = alias or channel.group.alias
+        try:
+            alias = alias or (alias_of(loaded, None) if loaded is not None else _user())
+        except LocalError:
+            alias = _user()  # a mission that is spoken over multicast needs no certificate
     if channel.group is None:
         sender = sender_of(
             media,
@@ -203,6 +209,16 @@ def _sender(channel: Any, loaded: Any, media: Any, wishes: Wishes) -> tuple[Any,
     return voice.sender(
         channel.group, alias=alias, priority=priority, emergency=wishes.emergency, fec=media.fec
     )
+
+
+def _user() -> str:
+    """Who sits here, as far as this machine knows."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""  # a number without a name, as in many containers
 
 
 class _Attentive:
@@ -225,8 +241,12 @@ class _Tell:
         self._display, self._mouth, self._wishes = display, mouth, wishes
         self._before = (0, 0)
 
+    def ready(self, what: str) -> None:
+        """The microphone is open, and nothing has been sent yet."""
+        self._display.say("ready", what)
+
     def began(self, what: str) -> None:
-        """The key is pressed."""
+        """The key is pressed, and the floor is ours."""
         self._before = (self._mouth.said.sent, self._mouth.said.unsent)
         urgent = " [EMERGENCY]" if self._wishes.emergency else ""
         self._display.say("began", f"talking: {what}{urgent}", what=what, emergency=self._wishes.emergency)
@@ -268,23 +288,25 @@ class _File:
         if not len(self._pcm):
             raise LocalError(f"{path}: holds no sound; name another with --file")
 
-    async def speak(self, reactor: Any, stop: Any, mouth: Any, tell: _Tell) -> None:
-        """The whole file, in real time."""
+    async def speak(self, reactor: Any, stop: Any, mouth: Any, tell: _Tell) -> bool:
+        """The whole file, in real time, as soon as the floor is ours; false when it was stopped amid it."""
         from twisted.internet.task import LoopingCall
 
         from ice.cli.mouth import file_pieces
 
-        samples = mouth.frame_samples
+        if not await mouth.wait(stop):
+            return True
         times = f", {self._times} times" if self._times > 1 else ""
         tell.began(f"{self._path.name}, {len(self._pcm) / 48_000:.1f} s{times}")
         meters = LoopingCall(tell.meters)
         meters.clock = reactor
         meters.start(1 / METERS_PER_S, now=False)
         try:
-            await mouth.say(file_pieces(self._pcm, samples, self._times), stop)
+            await mouth.say(file_pieces(self._pcm, mouth.frame_samples, self._times), stop)
         finally:
             meters.stop()
         tell.ended(mouth.duration_s)
+        return not mouth.interrupted
 
 
 class _Live:
@@ -293,32 +315,33 @@ class _Live:
     def __init__(self, microphone: Any, keys: Any) -> None:
         self._microphone, self._keys = microphone, keys
 
-    async def speak(self, reactor: Any, stop: Any, mouth: Any, tell: _Tell) -> None:
-        """Until Ctrl-C, or ``q``."""
+    async def speak(self, reactor: Any, stop: Any, mouth: Any, tell: _Tell) -> bool:
+        """Until Ctrl-C, or ``q``; false when an open microphone has been stopped since its time was over."""
         from ice.cli.loop import first, sleep
 
         keys = self._keys
         if keys is None:
-            tell.began("live, until Ctrl-C")
+            tell.ready("live, until Ctrl-C")
         else:
-            tell.began("live: space or enter to talk and to stop, q to quit")
+            tell.ready("live: space or enter to talk and to stop, q to quit")
             keys.start(reactor)
         shown_at = -math.inf
-        while not stop.asked and not (keys is not None and keys.quit):
-            await first(sleep(reactor, 0.01), stop.wait())
+        over = False
+        while not (stop.asked or over or (keys is not None and keys.quit)):
+            await first(sleep(reactor, LIVE_S), stop.wait())
+            # Fetched also while nobody is to hear it: what was said before the press is nobody's business.
+            blocks = self._microphone.read()
             wanted = keys is None or keys.pressed
-            blocks = (
-                self._microphone.read()
-            )  # fetched also while silent: what was said before the press is nobody's business
             if wanted and not mouth.pressed:
-                if mouth.press() is not None and keys is not None:
-                    keys.pressed = False  # refused: press again
+                if mouth.press(waiting=keys is None) is None:
+                    tell.began("live")
+                elif keys is not None:
+                    keys.pressed = False  # refused: it is pressed again when the floor is free
             elif mouth.pressed and (not wanted or mouth.interrupted):
-                seconds = mouth.duration_s
-                await mouth.release()
-                tell.ended(seconds)
+                over = keys is None and mouth.time_up
                 if keys is not None:
                     keys.pressed = False
+                await self._release(mouth, tell)
             if mouth.pressed:
                 for block in blocks:
                     mouth.hear(block)
@@ -326,9 +349,13 @@ class _Live:
                 shown_at = reactor.seconds()
                 tell.meters()
         if mouth.pressed:
-            seconds = mouth.duration_s
-            await mouth.release()
-            tell.ended(seconds)
+            await self._release(mouth, tell)
+        return not over
+
+    async def _release(self, mouth: Any, tell: _Tell) -> None:
+        seconds = mouth.duration_s
+        await mouth.release()
+        tell.ended(seconds)
 
 
 @contextlib.contextmanager
@@ -353,16 +380,16 @@ def _source(wishes: Wishes) -> Any:
         microphone.close()
 
 
-def _summarise(display: Any, mouth: Any, place: Any, way: Any, stop: Any) -> None:
+def _summarise(display: Any, mouth: Any, networks: Any, way: Any, stop: Any) -> None:
     from ice.cli.display import plural
 
-    said, dropped = mouth.said, place.dropped
+    said, dropped = mouth.said, networks.dropped
     lost = said.unsent + dropped
     display.say(
         "summary",
         f"sent {plural(said.sent, 'packet')}, {said.octets:,} bytes" + (f"; {lost} lost on this side" if lost else ""),
         sent=said.sent, unsent=said.unsent, dropped=dropped, octets=said.octets, stalls=said.stalls,
-        path_losses=way.losses, round_trip_ms=_ms(place.round_trip_s), interrupted=stop.asked,
+        path_losses=way.losses, round_trip_ms=_ms(networks.round_trip_s), interrupted=stop.asked,
     )  # fmt: skip
 
 

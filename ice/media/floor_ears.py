@@ -3,8 +3,8 @@
 :class:`~ice.media.floor.Floor` decides by claims; here they are read off datagrams as they come, whether or not anybody listens to their sound.
 The talker is known by his SSRC, which is the same on every path and at every station, so that all decide alike.
 
-A packet without our header extension says nothing of priority: what was known of its talker holds. An extension without a priority says 0, as RFC 8285
-readers are to take what is left out; the emergency flag counts wherever it stands, in the extension or on the link.
+A packet without a header extension says nothing of priority: what was known of its talker holds. In an extension, what is left out is 0 and no emergency, as
+:class:`~ice.media.rtp.Talk` reads it. The emergency flag counts wherever it stands, in the extension or on the link.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from ice.media.rtp import MalformedRtp, Packet, Talk, TalkFlag
 
 NAMES_MAX: Final = 256  # talkers of one stream whose names are remembered
 _NOTHING: Final = ()
+# Who says either marks his ends. The link's FIRST is no sign of that: multicast makes it of the RTP marker, which anybody sets.
+_SIGNALS: Final = TalkFlag.BURST_START | TalkFlag.BURST_END
 
 
 class FloorEars:
@@ -38,14 +40,15 @@ class FloorEars:
         marks = talk.flags if talk is not None else TalkFlag(0)
         if talk is not None and talk.alias:
             self._remember(packet.ssrc, talk.alias)
-        signals = bool(flags & (Flag.FIRST | Flag.LAST) or marks)
+        signals = bool(flags & Flag.LAST or marks & _SIGNALS)
+        emergency: bool | None = None if talk is None else False
+        if flags & Flag.URGENT or marks & TalkFlag.EMERGENCY:
+            emergency = True
         decisions = self.floor.heard(
             packet.ssrc,
             now,
             priority=talk.priority if talk is not None else None,
-            emergency=True
-            if flags & Flag.URGENT or marks & TalkFlag.EMERGENCY
-            else (False if talk is not None else None),
+            emergency=emergency,
             first=bool(flags & Flag.FIRST or marks & TalkFlag.BURST_START or packet.marker),
             signals=signals,
         )

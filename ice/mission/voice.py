@@ -17,6 +17,7 @@ from ice.media.payload_map import PayloadMap
 from ice.mission.model import Group, GroupType
 
 FULL_LEVEL_PERCENT: Final = 100  # a level of the original's that changes nothing
+BITRATE: Final = 24_000  # bits per second, for a codec that wants to be told and whose number does not say
 
 
 def is_audio(group: Group) -> bool:
@@ -77,7 +78,7 @@ def sender(
         framing_ms = coded.framing_ms(audio.framing_ms, audio.block_count)
         encoder = codec_encoder(
             coded.row.name,
-            bitrate=coded.bitrate or 24_000,
+            bitrate=coded.bitrate or BITRATE,
             framing_ms=framing_ms,
             fec=fec,
             dtx=audio.dtx,

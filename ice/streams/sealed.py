@@ -50,6 +50,11 @@ _ADVICE: Final[Mapping[Refused, str]] = {
 }
 
 
+def advice(reason: Refused) -> str:
+    """What it means that packets are refused for this reason, and what to do, in a sentence without a beginning."""
+    return _ADVICE.get(reason, "it is no packet of this group")
+
+
 @attrs.frozen
 class Sealing:
     """How a stream is sealed, for people and pages."""
@@ -116,7 +121,7 @@ class _Ear:
                 "Stream {stream}: a packet was refused ({reason}): {advice}; more of these are counted only",
                 stream=self._stream_id,
                 reason=str(payload),
-                advice=_ADVICE.get(payload, "it is no packet of this group"),
+                advice=advice(payload),
             )
 
     def path(self, up: bool, why: str) -> None:
