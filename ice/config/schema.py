@@ -141,15 +141,20 @@ class NetworkSettings(Section):
 class MediaSettings(Section):
     """How voice is sent and heard from this machine."""
 
-    codec: Annotated[Literal["opus", "pcmu", "pcma", "l16"], RESTART] = Field(
+    codec: Annotated[
+        Literal["opus", "pcmu", "pcma", "l16", "gsm", "g722", "amr-nb", "speex", "codec2"], RESTART
+    ] = Field(
         "opus",
-        description="How we encode: opus, pcmu (G.711 µ-law), pcma (G.711 A-law) or l16 (uncompressed).",
+        description="How we encode: opus, pcmu (G.711 µ-law), pcma (G.711 A-law), l16 (uncompressed); gsm, g722, amr-nb, speex and codec2 need a library (docs/codecs.md).",
     )
     bitrate: Annotated[int, RESTART] = Field(
-        24_000, ge=6_000, le=128_000, description="Opus bits per second; 24000 is clear speech."
+        24_000,
+        ge=450,
+        le=128_000,
+        description="Bits per second, of Opus at least 6000, where 24000 is clear speech; a codec of fixed rates takes the best up to it.",
     )
-    framing_ms: Annotated[Literal[20, 40, 60, 80, 100], RESTART] = Field(
-        20, description="Speech per packet: 20, 40, 60, 80 or 100; more saves bandwidth and adds delay."
+    framing_ms: Annotated[Literal[20, 40, 60, 80, 100, 120], RESTART] = Field(
+        20, description="Speech per packet: 20, 40, 60, 80, 100 or 120; more saves bandwidth and adds delay."
     )
     dtx: Annotated[bool, RESTART] = Field(
         False, description="Send next to nothing while the talker is silent."
@@ -185,6 +190,15 @@ class MediaSettings(Section):
         le=10_000,
         description="A talker heard nothing of for this long has ended, even without saying so.",
     )
+
+    @field_validator("bitrate")
+    @classmethod
+    def _bitrate(cls, value: int, info: ValidationInfo) -> int:
+        if value < 6_000 and info.data.get("codec", "opus") == "opus":
+            raise PydanticCustomError(
+                "opus_bitrate", "{value} is too little for opus, which begins at 6000", {"value": value}
+            )
+        return value
 
     @field_validator("jitter_max_ms")
     @classmethod

@@ -29,6 +29,9 @@ def wrong(text: str) -> list[tuple[int, str, str]]:
     return []
 
 
+CODECS = "opus, pcmu, pcma, l16, gsm, g722, amr-nb, speex or codec2"
+
+
 class Mistakes(SynchronousTestCase):
     def check(self, text: str, *expected: tuple[int, str, str]) -> None:
         self.assertEqual(wrong(text), list(expected))
@@ -73,7 +76,7 @@ class Mistakes(SynchronousTestCase):
             (2, "media.jitter_min_ms", "expected a whole number of milliseconds, found 2.5"),
             (3, "media.dtx", "expected true or false, found 1"),
             (4, "media.bitrate", "expected a whole number, found true"),
-            (5, "media.codec", "expected opus, pcmu, pcma or l16, found 5"),
+            (5, "media.codec", f"expected {CODECS}, found 5"),
         )
         self.check(
             "[identity]\nalias = 1979-05-27\nkey = ['a']\n",
@@ -106,9 +109,18 @@ class Mistakes(SynchronousTestCase):
         """A word that is no choice is answered with the choices and the nearest."""
         self.check(
             '[media]\ncodec = "Opuss"\nframing_ms = 30',
-            (2, "media.codec", "expected opus, pcmu, pcma or l16, found \"Opuss\"; did you mean 'opus'?"),
-            (3, "media.framing_ms", "expected 20, 40, 60, 80 or 100, found 30"),
+            (2, "media.codec", f"expected {CODECS}, found \"Opuss\"; did you mean 'opus'?"),
+            (3, "media.framing_ms", "expected 20, 40, 60, 80, 100 or 120, found 30"),
         )
+
+    def test_bit_rates(self) -> None:
+        """What is too little for Opus may do for a codec of radios."""
+        self.check(
+            "[media]\nbitrate = 1300",
+            (2, "media.bitrate", "1300 is too little for opus, which begins at 6000"),
+        )
+        config = Config.model_validate({"media": {"codec": "codec2", "bitrate": 1_300}})
+        self.assertEqual(config.media.bitrate, 1_300)
 
     def test_elements_of_lists(self) -> None:
         """A bad element is told on its own line; the list it makes short is not told as well."""
