@@ -13,9 +13,12 @@ from ice.errors import LocalError
 from ice.mission.fields import NEW
 from ice.mission.model import Group, Mission
 from ice.mission.packing import QR_BYTES, deflected, pack
-from ice.mission.writing import write_mission
+from ice.mission.writing import write_json, write_mission
 
 _SEALING: Final = 56  # characters that a password adds: 45 bytes, in basE91
+
+
+LARGEST: Final = 3  # groups that are tried one by one
 
 
 class TooLarge(LocalError):
@@ -85,12 +88,10 @@ def _proposals(mission: Mission, of_url: int, password: str | None) -> Iterator[
         found.append(("the deflection URL", of_url))
     if password is not None:
         found.append(("the password", _SEALING))
-    by_group = sorted(
-        ((size - packed_size(_only_without(mission, group)), group.name) for group in mission.groups),
-        reverse=True,
-    )
-    for gain, name in by_group[:3]:
-        found.append((f'the group "{name}"', gain))
+    largest = sorted(mission.groups, key=_spread, reverse=True)[:LARGEST]
+    found += [
+        (f'the group "{group.name}"', size - packed_size(_only_without(mission, group))) for group in largest
+    ]
     half = attrs.evolve(mission, groups=mission.groups[: len(mission.groups) // 2])
     if len(mission.groups) > 3:
         found.append(
@@ -100,6 +101,11 @@ def _proposals(mission: Mission, of_url: int, password: str | None) -> Iterator[
             )
         )
     yield from sorted(((what, gain) for what, gain in found if gain > 0), key=lambda each: -each[1])
+
+
+def _spread(group: Group) -> int:
+    """About how much a group takes: what of it was read, or the little that we write ourselves."""
+    return len(write_json(dict(group.written)))
 
 
 def _only_without(mission: Mission, gone: Group) -> Mission:
