@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "listen": ("ice.cli.listen:listen", "Listen to a stream, on a loudspeaker or into a file."),
     "mission": ("ice.cli.mission:mission", "Make missions, look at them, hand them on."),
     "check-radio": ("ice.cli.check_radio:check_radio", "Say something to the parrot and hear it back."),
+    "quality": ("ice.cli.quality:quality", "Measure latency, jitter and loss to another end."),
     "bandwidth": ("ice.cli.bandwidth:bandwidth", "Plan what voice needs of a network, or measure it."),
     "who": ("ice.cli.who:who", "Show who is in a mission, where, and how they are; or be seen there."),
     "status": ("ice.cli.status:status", "Ask a running daemon how it is, or how its mesh is."),
