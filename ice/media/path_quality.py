@@ -177,7 +177,8 @@ class Asker:
         #: Whether the far end has told the count of the whole run.
         self.complete = False
         self.duplicates = self.strange = 0
-        self._size = size
+        #: Bytes of a probe.
+        self.size = size
         self._asked = 0
         self._samples: dict[int, _Sample] = {}
         self._answerer: int | None = None
@@ -188,12 +189,12 @@ class Asker:
         """Is anybody there, or: how many have come? Every :data:`ASK_EVERY_S` until it is answered."""
         self._asked += 1
         return Probe(
-            Kind.ASK, self.run, self.run, self._asked, round(now * _NS), count=self.sent, size=self._size
+            Kind.ASK, self.run, self.run, self._asked, round(now * _NS), count=self.sent, size=self.size
         ).encode()
 
     def probe(self, now: float) -> bytes:
         """The next probe, to be sent now; call :meth:`went` with whether it was."""
-        return Probe(Kind.PROBE, self.run, self.run, self.sent, round(now * _NS), size=self._size).encode()
+        return Probe(Kind.PROBE, self.run, self.run, self.sent, round(now * _NS), size=self.size).encode()
 
     def went(self) -> None:
         """The probe that was given last is on its way."""
@@ -261,6 +262,7 @@ class Echo:
         self._came: dict[int, tuple[int, int]] = {}
         self._duplicates = 0
         self.count = count
+        self.size = size
         self.spacing_s = self._asker.spacing_s
 
     @property

@@ -1,0 +1,294 @@
+"""``ice quality``: how good the way between two ends is, one-way latency, jitter and loss, by the documented table.
+
+One end answers (``--answer``), the other measures. Any way will do: a stream of the configured Rallypoints, a group of a mission by Rallypoint or
+multicast, sealed or not. Where nobody is at the other end, ``--parrot`` measures against the Rallypoint's parrot, there and back.
+
+The reckoning is :mod:`ice.media.path_quality`'s. Probes are data, not voice: nobody hears them, and they take no floor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from ice.cli.options import config_option, json_option, password_option, verbosity
+
+PARROT_SECONDS: Final = 20.0  # a parrot keeps 30 s of a burst
+SETTLE_S: Final = 0.3
+QUIET_S: Final = 1.0  # a parrot that has been silent for so long in its answer has said all
+INTERRUPTED: Final = 130
+PROBE_BYTES: Final = 172
+
+
+@click.command()
+@click.argument("stream")
+@config_option
+@password_option
+@click.option("--answer", is_flag=True, help="Be the other end: answer until Ctrl-C, or for --seconds.")
+@click.option("--parrot", is_flag=True, help="The stream is a Rallypoint's parrot: measure there and back.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.5, 3_600), help="How long to measure.  [10; with --answer, for ever]"
+)
+@click.option(
+    "--rate", type=click.FloatRange(1, 500), default=50.0, show_default=True, help="Probes a second."
+)
+@click.option(
+    "--size",
+    type=click.IntRange(48, 1_400),
+    default=PROBE_BYTES,
+    show_default=True,
+    help="Bytes of a probe, in fours.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(0.1), default=15.0, show_default=True,
+    help="Give up when there is no way, or no answer, after so many seconds.",
+)  # fmt: skip
+@json_option
+def quality(
+    stream: str,
+    config: Path | None,
+    password_file: Path | None,
+    answer: bool,
+    parrot: bool,
+    seconds: float | None,
+    rate: float,
+    size: int,
+    timeout: float,
+    as_json: bool,
+) -> int:
+    """Measure how good the way is to whoever answers on STREAM, or on a mission's group (FILE/GROUP).
+
+    At the other end: ice quality STREAM --answer. Use a stream of its own, or a quiet one: the probes take the bandwidth of one talker each way.
+
+    Exit status 0 when the way is ideal or acceptable, 1 when it is not.
+    """
+    from ice.cli import loop
+    from ice.cli.channels import configuration, one, wanted
+    from ice.errors import LocalError
+
+    if answer and parrot:
+        raise LocalError("--answer and --parrot: who answers does not measure; give one of them")
+    if parrot and (seconds or 0) > PARROT_SECONDS:
+        raise LocalError(f"a parrot keeps 30 s at most: measure against it for {PARROT_SECONDS:g} s or less")
+    words = wanted((stream,), password_file)
+    channel = one(words)
+    loaded = configuration(config, words)
+    count = max(1, round((seconds or 10.0) * rate))
+
+    async def main(reactor: Any, stop: loop.Stop) -> int:
+        from ice.cli.display import display_for
+
+        title = f"{'answering' if answer else 'measuring'} on {channel.name}"
+        display = display_for(title, as_json=as_json, broken=stop.ask)
+        with contextlib.closing(display):
+            end = _End(reactor, stop, display, loaded, words, channel, timeout, one_link=parrot)
+            async with end:
+                if answer:
+                    return await _answer(end, seconds)
+                if parrot:
+                    return await _parrot(end, count, rate, size)
+                return await _measure(end, count, rate, size)
+
+    return loop.run(main, verbosity=verbosity())
+
+
+class _End:
+    """One end of the way: the networks, and what comes."""
+
+    def __init__(
+        self, reactor: Any, stop: Any, display: Any, loaded: Any, words: Any, channel: Any, timeout_s: float,
+        *, one_link: bool,
+    ) -> None:  # fmt: skip
+        from ice.cli.channels import Networks
+        from ice.cli.voice import Way
+
+        self.reactor, self.stop, self.display = reactor, stop, display
+        self.channel, self.timeout_s = channel, timeout_s
+        self.way = Way(display, channel.name)
+        #: Who is told what comes.
+        self.listener: Callable[[bytes, float], None] = _nobody
+        if one_link and channel.group is None:
+            from ice.streams.connect import network_of
+
+            # One link, whatever the configuration says: on two there would be two parrots.
+            self._network: Any = network_of(loaded, reactor, on_notice=self.way.notice, homes=1)
+            self.stream: Any = self._network.join(channel.stream_id, self)
+        else:
+            self._network = Networks(reactor, loaded, words, self.way.notice)
+            self.stream = self._network.join(channel, self)
+
+    async def __aenter__(self) -> _End:
+        from ice.errors import LocalError
+
+        self._network.start()
+        give_up = self.reactor.seconds() + self.timeout_s
+        while not self.way.up and not self.stop.asked:
+            if self.reactor.seconds() > give_up:
+                await self.__aexit__()
+                raise LocalError(
+                    f"no way to '{self.channel.name}' within {self.timeout_s:g} s: {self._network.why}"
+                )
+            await self.pause(0.02)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.way.leaving = True
+        await self._network.stop()
+
+    def path(self, up: bool, why: str) -> None:
+        """See :class:`ice.streams.interface.Receiver`."""
+        self.way.path(up, why)
+
+    def datagram(self, datagram: Any) -> None:
+        """See :class:`ice.streams.interface.Receiver`."""
+        self.listener(datagram.payload, self.reactor.seconds())
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """Of the link to the Rallypoint, where there is one."""
+        trip: float | None = self._network.round_trip_s
+        return trip
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, or until we are asked to stop."""
+        from ice.cli.loop import first, sleep
+
+        if seconds > 0:
+            await first(sleep(self.reactor, seconds), self.stop.wait())
+
+    async def send_all(self, engine: Any, *, mark: bool = False) -> int:
+        """Send a run in its cadence; ``mark``: with the flags of a burst. How often we stood still ourselves."""
+        from ice.cli.pacing import MediaClock
+        from ice.link.frame import Flag
+
+        clock = MediaClock(engine.spacing_s, self.reactor.seconds())
+        for number in range(engine.count):
+            while not self.stop.asked and not clock.due(self.reactor.seconds()):
+                await self.pause(max(0.0, clock.next_at - self.reactor.seconds()))
+            if self.stop.asked:
+                break
+            flags = Flag.DATA
+            if mark:
+                flags |= Flag.FIRST if number == 0 else Flag(0)
+                flags |= Flag.LAST if number == engine.count - 1 else Flag(0)
+            payload = engine.probe(self.reactor.seconds())
+            self.stream.send(payload, int(flags))
+            engine.went()  # what finds no path is lost like any other
+        return clock.stalls
+
+
+def _nobody(payload: bytes, now: float) -> None:
+    """Nothing is wanted yet."""
+
+
+def _random() -> int:
+    return int.from_bytes(os.urandom(4))
+
+
+async def _answer(end: _End, seconds: float | None) -> int:
+    from ice.link.frame import Flag
+    from ice.media.path_quality import Answerer
+
+    answerer = Answerer(_random())
+    told = 0
+
+    def heard(payload: bytes, now: float) -> None:
+        nonlocal told
+        reply = answerer.heard(payload, now)
+        if reply is None:
+            return
+        end.stream.send(reply.encode(), int(Flag.DATA))
+        if answerer.runs > told:
+            told = answerer.runs
+            end.display.say("run", f"answering run {reply.run:08x}", run=f"{reply.run:08x}")
+
+    end.listener = heard
+    if not end.stop.asked:
+        end.display.say(
+            "ready", f"answering on '{end.channel.name}'; at the other end: ice quality {end.channel.name}",
+            stream=end.channel.name,
+        )  # fmt: skip
+    give_up = float("inf") if seconds is None else end.reactor.seconds() + seconds
+    while not end.stop.asked and end.reactor.seconds() < give_up:
+        await end.pause(min(1.0, give_up - end.reactor.seconds()))
+    end.display.say(
+        "answered", f"{answerer.answered:,} probes answered, of {answerer.runs} runs",
+        answered=answerer.answered, runs=answerer.runs, throttled=answerer.throttled,
+    )  # fmt: skip
+    return 0
+
+
+async def _measure(end: _End, count: int, rate: float, size: int) -> int:
+    from ice.errors import LocalError
+    from ice.link.frame import Flag
+    from ice.media.path_quality import ASK_END_S, ASK_EVERY_S, Asker
+
+    asker = Asker(_random(), count, per_s=rate, size=size // 4 * 4)
+    end.listener = asker.heard
+    give_up = end.reactor.seconds() + end.timeout_s
+    while not asker.answered and not end.stop.asked:
+        if end.reactor.seconds() > give_up:
+            raise LocalError(
+                f"nobody answers on '{end.channel.name}': start `ice quality {end.channel.name} --answer` at the other end"
+            )
+        end.stream.send(asker.ask(end.reactor.seconds()), int(Flag.DATA))
+        await end.pause(ASK_EVERY_S)
+    if not end.stop.asked:
+        end.display.say(
+            "began", f"{count:,} probes, {rate:g} a second, of {asker.size} bytes …", probes=count
+        )
+    stalls = await end.send_all(asker)
+    if end.stop.asked and not asker.sent:
+        return INTERRUPTED
+    asker.count = asker.sent  # who is interrupted hears what is known so far
+    await end.pause(SETTLE_S)
+    give_up = end.reactor.seconds() + ASK_END_S
+    while not asker.complete and end.reactor.seconds() < give_up:
+        end.stream.send(asker.ask(end.reactor.seconds()), int(Flag.DATA))
+        await end.pause(ASK_EVERY_S)
+        if end.stop.asked:
+            break
+    from ice.cli.quality_output import show
+
+    return show(
+        end.display, asker.report(), rate=rate, size=asker.size, stalls=stalls, complete=asker.complete
+    )
+
+
+async def _parrot(end: _End, count: int, rate: float, size: int) -> int:
+    from ice.errors import LocalError
+    from ice.media.path_quality import Echo
+
+    echo = Echo(_random(), count, per_s=rate, size=size // 4 * 4)
+    last = [0.0]
+
+    def heard(payload: bytes, now: float) -> None:
+        last[0] = now
+        echo.heard(payload, now)
+
+    end.listener = heard
+    if not end.stop.asked:
+        end.display.say("began", f"{count:,} probes to the parrot, {rate:g} a second …", probes=count)
+    stalls = await end.send_all(echo, mark=True)
+    if end.stop.asked:
+        return INTERRUPTED
+    last[0] = give_up = end.reactor.seconds()
+    give_up += end.timeout_s
+    while not echo.heard_all and not end.stop.asked and end.reactor.seconds() < give_up:
+        if echo.heard_any:
+            give_up = last[0] + QUIET_S
+        await end.pause(0.05)
+    if not echo.heard_any and not end.stop.asked:
+        raise LocalError(
+            f"the parrot does not answer: is '{end.channel.name}' the stream of one (rallypoint.parrot)?"
+        )
+    from ice.cli.quality_output import show
+
+    return show(
+        end.display, echo.report(end.round_trip_s), rate=rate, size=echo.size, stalls=stalls, complete=True
+    )
