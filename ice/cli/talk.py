@@ -64,11 +64,11 @@ class Wishes:
 @click.option("--device", help="Microphone: number or part of its name (see: python -m sounddevice).")
 @click.option(
     "--codec",
-    type=click.Choice(["opus", "pcmu", "pcma", "l16"]),
+    type=click.Choice(["opus", "pcmu", "pcma", "l16", "gsm", "g722", "amr-nb", "speex", "codec2"]),
     help="How the voice is coded.  [media.codec]",
 )
 @click.option(
-    "--bitrate", type=click.IntRange(6_000, 128_000), help="Of Opus, bits per second.  [media.bitrate]"
+    "--bitrate", type=click.IntRange(450, 128_000), help="Bits per second, at most.  [media.bitrate]"
 )
 @click.option("--alias", help="Name that listeners see, at most 16 bytes.  [identity.alias]")
 @click.option(
