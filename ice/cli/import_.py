@@ -107,10 +107,10 @@ def import_(
     to_error = out is None or bool(errors)
     for file in imported:
         for line in _report(file):
-            click.echo(line, err=to_error)
+            click.echo(_printable(line), err=to_error)
     for error in errors:
         for line in error.splitlines():
-            click.echo(click.style("error: ", fg="red") + line, err=True)
+            click.echo(click.style("error: ", fg="red") + _printable(line), err=True)
     if errors:
         click.echo("nothing is written", err=True)
         ctx.exit(1)
@@ -213,7 +213,7 @@ def _report(file: Imported) -> Iterator[str]:
 
     account = file.account
     entries = account.in_order(file.document)
-    yield click.style(f"{account.source}: {NAMES[account.kind]}", bold=True)
+    yield f"{account.source}: {NAMES[account.kind]}"
     for fate in Fate:
         those = [entry for entry in entries if entry.fate is fate]
         if those:
@@ -225,6 +225,11 @@ def _report(file: Imported) -> Iterator[str]:
     if account.steps:
         yield "  to do by hand"
         yield from (f"    - {step}" for step in account.steps)
+
+
+def _printable(line: str) -> str:
+    """A line with nothing in it that a terminal obeys: parts of it are a stranger's."""
+    return "".join(c if c.isprintable() else "�" for c in line)
 
 
 def _line(entry: Entry) -> str:

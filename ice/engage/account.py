@@ -286,7 +286,9 @@ class Page:
             self.account.step(step)
 
     def set(self, key: str, ours: str, value: object, text: str = "", *, changed: bool = False) -> None:
-        """Take the key over as the setting ``ours``."""
+        """Take the key over as the setting ``ours``, unless it is settled already."""
+        if key in self._settled:
+            return
         self._settle(key, Fate.CHANGED if changed else Fate.TAKEN, ours, None, text)
         self.account.settings.append(
             Setting(tuple(ours.split(".")), value, (*self.at, key), child(self.path, key), text)

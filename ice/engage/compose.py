@@ -326,10 +326,15 @@ def _text(draft: Draft) -> Iterator[str]:
                 yield from row_lines(origin)
 
 
+def written(value: object) -> str:
+    """A value as TOML, with nothing in it that a terminal obeys: what is not printable is written by its number."""
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in toml_value(value))
+
+
 def setting_line(origin: Origin) -> str:
     """``key = value`` and where it came from."""
     assert isinstance(origin.what, Setting)
-    return f"{origin.what.key[-1]} = {toml_value(origin.what.value)}  # {origin.comment}"
+    return f"{origin.what.key[-1]} = {written(origin.what.value)}  # {origin.comment}"
 
 
 def row_lines(origin: Origin) -> Iterator[str]:
@@ -342,7 +347,7 @@ def row_lines(origin: Origin) -> Iterator[str]:
     for key, value in origin.what.values.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             yield f"{key} = ["
-            yield from (f"  {toml_value(each)}," for each in value)
+            yield from (f"  {written(each)}," for each in value)
             yield "]"
         else:
-            yield f"{key} = {toml_value(value)}"
+            yield f"{key} = {written(value)}"

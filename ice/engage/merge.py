@@ -19,9 +19,8 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Item, Table
 
 from ice.config.load import loads
-from ice.config.render import toml_value
 from ice.engage.account import Key, Row, Setting
-from ice.engage.compose import Draft, ImportTrouble, Origin, comment, row_lines, setting_line
+from ice.engage.compose import Draft, ImportTrouble, Origin, comment, row_lines, setting_line, written
 from ice.errors import IceError
 
 _NAMED_BY: Final[Mapping[Key, tuple[str, ...]]] = {
@@ -110,9 +109,7 @@ def _wants(
             return False
         if not force:
             conflicts.append(
-                Conflict(
-                    ".".join(setting.key), toml_value(setting.value), toml_value(table[last]), origin.comment
-                )
+                Conflict(".".join(setting.key), written(setting.value), written(table[last]), origin.comment)
             )
             return False
     inner = wanted

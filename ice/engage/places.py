@@ -1,11 +1,15 @@
 """``{"address": …, "port": …}``, file names with ``${id}`` in them, and the names that streams have here."""
 
+import re
 from typing import Final
+
+import attrs
 
 from ice.engage.account import Page, Why
 from ice.mission.identity import stream_id
 from ice.net.addresses import Address, AddressError, parse_address
 
+_WINDOWS: Final = re.compile(r"[A-Za-z]:|.*\\")
 DEFAULT_PORT: Final = 7443
 IDS_STEP: Final = (
     "streams are named by the ids in these files; a mission's groups are known by ids that follow from their contents, unless it says "
@@ -55,8 +59,27 @@ def _address(page: Page, default_port: int) -> Address | None:
     return found
 
 
-def file_name(text: str, own_id: str) -> str | None:
-    """A file name with ``${id}`` filled in, or None where it is none: empty, or a reference (``@…``) that is not followed."""
-    if not text.strip() or text.startswith("@") or not text.isprintable():
-        return None
-    return text.replace("${id}", own_id)
+@attrs.frozen
+class FileNamed:
+    """A file that is named: by what name, or, where that is empty, why it is not taken; and what was changed about it."""
+
+    name: str = ""
+    note: str = ""
+    why: Why | None = None
+
+
+def file_name(text: str, own_id: str) -> FileNamed:
+    """The name of a file, with ``${id}`` filled in; references (``@…``) and names of another system are none."""
+    if not text.strip():
+        return FileNamed(note="empty: none", why=Why.NOT_HERE)
+    if text.startswith("@"):
+        return FileNamed(note="a reference; it is not followed", why=Why.REFUSED)
+    if not text.isprintable():
+        return FileNamed(note="no name of a file", why=Why.WRONG)
+    if _WINDOWS.match(text):
+        return FileNamed(note="the name of a file on Windows; write the one that it has here", why=Why.WRONG)
+    name = text.replace("${id}", own_id)
+    notes = ["${id} is filled in"] if name != text else []
+    if not name.startswith("/"):
+        notes.append("relative to the folder of the configuration")
+    return FileNamed(name, "; ".join(notes))

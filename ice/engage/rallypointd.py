@@ -193,18 +193,7 @@ def _always(page: Page, key: str, here: bool | None, text: str) -> None:
 
 
 def _mesh(page: Page, own_id: str) -> None:
-    name = page.text("peeringConfigurationFileName")
-    if name is not None:
-        file = file_name(name, own_id)
-        if file is not None:
-            text = "${id} is filled in" if file != name else ""
-            page.set(
-                "peeringConfigurationFileName", "rallypoint.mesh.peering_file", file, text, changed=bool(text)
-            )
-        elif not name.strip():
-            page.taken("peeringConfigurationFileName", text="empty: none")
-        else:
-            page.left("peeringConfigurationFileName", Why.REFUSED, "a reference; it is not followed")
+    _file(page, "peeringConfigurationFileName", "rallypoint.mesh.peering_file", own_id)
     if page.text("peeringConfigurationFileCommand", secret=True):
         page.left(
             "peeringConfigurationFileCommand",
@@ -335,19 +324,23 @@ def _reports(page: Page, own_id: str) -> None:
 
 
 def _report_file(page: Page, ours: str, own_id: str, enabled: bool) -> None:
-    name = page.text("fileName")
-    if name is None:
-        return
-    file = file_name(name, own_id)
-    if file is None:
-        page.left("fileName", Why.WRONG if name.strip() else Why.NOT_HERE, "no name of a file")
-    elif not enabled:
+    if not enabled:
         page.left(
             "fileName", Why.NOT_HERE, f"the report is switched off (enabled is false); it would be {ours}"
         )
+    _file(page, "fileName", ours, own_id)
+
+
+def _file(page: Page, key: str, ours: str, own_id: str) -> None:
+    """The name of a file as a setting, or why it is none."""
+    text = page.text(key)
+    if text is None:
+        return
+    found = file_name(text, own_id)
+    if found.name:
+        page.set(key, ours, found.name, found.note, changed=bool(found.note))
     else:
-        text = "${id} is filled in" if file != name else ""
-        page.set("fileName", ours, file, text, changed=bool(text))
+        page.left(key, found.why or Why.WRONG, found.note)
 
 
 _GRAPH: Final[Mapping[str, tuple[str, Callable[[Page, str], object]]]] = {

@@ -75,6 +75,15 @@ class Bridges(Case):
 BRIDGES = {"bridges": [{"id": "b", "groups": ["x", "y"]}]}
 
 
+class Strangers(Case):
+    def test_terminal(self) -> None:
+        """Nothing that a terminal obeys comes through, and the value is what it was."""
+        name = "a\u009b31mb\u202e\U000e0001"
+        text = compose([said([{"id": "b", "name": name, "groups": ["x", "y"]}])]).toml
+        self.assertTrue(all(c.isprintable() or c == "\n" for c in text))
+        self.assertEqual(loads(text, Path("/site/ice.toml")).config.patches[0].name, name)
+
+
 class Modes(Case):
     def mode(self, *files: object) -> object:
         (patch,) = values(compose([said(file) for file in files]), "patches")

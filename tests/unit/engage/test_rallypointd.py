@@ -149,6 +149,16 @@ class Settings(Case):
         self.assertNotIn("shadow", toml([file]))
         self.assertEntry(file, "peeringConfigurationFileName", Fate.LEFT, "refused for safety")
 
+    def test_file_names(self) -> None:
+        """A relative name is said to be one, and a name of Windows is none here."""
+        file = said({"peeringConfigurationFileName": "peers.json"})
+        self.assertIn('peering_file = "peers.json"', toml([file]))
+        self.assertEntry(file, "peeringConfigurationFileName", Fate.CHANGED, "folder of the configuration")
+        for name in ("\\ProgramData\\peers.json", "C:/peers.json", "a\x07b", " "):
+            file = said({"peeringConfigurationFileName": name})
+            self.assertNotIn("peering_file", toml([file]), name)
+            self.assertEntry(file, "peeringConfigurationFileName", Fate.LEFT)
+
     def test_weakened_security(self) -> None:
         """What would switch protection off is refused, what agrees with us is taken."""
         file = said(
