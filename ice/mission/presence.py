@@ -41,7 +41,6 @@ class Reason(StrEnum):
     """Why a datagram of a presence group was not taken."""
 
     TOO_LARGE = "too-large"
-    TEXT = "not-utf8"
     FORMAT = "unknown-format"
     PROTOBUF = "tak-protobuf"
     JSON = "bad-json"
