@@ -86,7 +86,7 @@ def quality(
         title = f"{'answering' if answer else 'measuring'} on {channel.name}"
         display = display_for(title, as_json=as_json, broken=stop.ask)
         with contextlib.closing(display):
-            end = _End(reactor, stop, display, loaded, words, channel, timeout, one_link=parrot)
+            end = _End(reactor, stop, display, loaded, words, channel, timeout, stream, one_link=parrot)
             async with end:
                 if answer:
                     return await _answer(end, seconds)
@@ -102,13 +102,15 @@ class _End:
 
     def __init__(
         self, reactor: Any, stop: Any, display: Any, loaded: Any, words: Any, channel: Any, timeout_s: float,
-        *, one_link: bool,
+        word: str, *, one_link: bool,
     ) -> None:  # fmt: skip
         from ice.cli.channels import Networks
         from ice.cli.voice import Way
 
         self.reactor, self.stop, self.display = reactor, stop, display
         self.channel, self.timeout_s = channel, timeout_s
+        #: What the other end is to be asked for.
+        self.word = word
         self.way = Way(display, channel.name)
         #: Who is told what comes.
         self.listener: Callable[[bytes, float], None] = _nobody
@@ -210,7 +212,7 @@ async def _answer(end: _End, seconds: float | None) -> int:
     end.listener = heard
     if not end.stop.asked:
         end.display.say(
-            "ready", f"answering on '{end.channel.name}'; at the other end: ice quality {end.channel.name}",
+            "ready", f"answering on '{end.channel.name}'; at the other end: ice quality {end.word}",
             stream=end.channel.name,
         )  # fmt: skip
     give_up = float("inf") if seconds is None else end.reactor.seconds() + seconds
@@ -234,7 +236,7 @@ async def _measure(end: _End, count: int, rate: float, size: int) -> int:
     while not asker.answered and not end.stop.asked:
         if end.reactor.seconds() > give_up:
             raise LocalError(
-                f"nobody answers on '{end.channel.name}': start `ice quality {end.channel.name} --answer` at the other end"
+                f"nobody answers on '{end.channel.name}': start `ice quality {end.word} --answer` at the other end"
             )
         end.stream.send(asker.ask(end.reactor.seconds()), int(Flag.DATA))
         await end.pause(ASK_EVERY_S)
