@@ -112,7 +112,7 @@ def _values(path: str, key: str, one: Any, other: Any) -> Iterator[tuple[str, st
 
 
 def _words(value: Any) -> str:
-    if value is None:
+    if value is None or value == "":
         return ""
     if isinstance(value, Part):
         return _summary(value)
