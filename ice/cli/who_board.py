@@ -244,6 +244,8 @@ class ScreenBoard:
         """See :class:`Board`."""
         style = {"emergency": "bold red", "calm": "bold green"}.get(event, "")
         self._live.console.print(Text(sentence, style=style))
+        if event == "emergency":
+            self._live.console.bell()
 
     def meters(self, rows: Sequence[Meter]) -> None:
         """Nothing: nobody is heard here."""

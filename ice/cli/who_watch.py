@@ -16,6 +16,7 @@ from twisted.internet.task import LoopingCall
 from ice.cli.display import plural
 from ice.cli.loop import Stop, first, sleep
 from ice.cli.who_board import Board, Row, print_table, rows_of, sentence, voice_of
+from ice.cli.who_machine import connectivity, power
 from ice.errors import LocalError
 from ice.mission.announcing import Manner
 from ice.mission.chart import facts, geojson, layout, png, svg
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 POLLS_PER_S: Final = 4  # how often it is looked who talks, and the table is drawn
 WRITTEN_EVERY_S: Final = 5.0  # a map, at most: a PNG of a large team takes half a second
+MACHINE_EVERY_S: Final = 20.0  # how often battery and network are looked at
 ALONE_S: Final = 5.0  # beyond an interval without anybody: worth a word
 
 
@@ -92,6 +94,7 @@ class Watch:
             on_events=self._happened,
             on_path=self._path,
             wall=wall,
+            ignored=[each.node_id for each in group.ignore_sources],
         )
 
     # -- beginning and end
@@ -113,6 +116,10 @@ class Watch:
         """Show who is there until a person or the time says that it is enough."""
         began = self._clock.seconds()
         loop = LoopingCall(self._look)
+        machine = LoopingCall(self._machine)
+        machine.clock = self._clock
+        if self._wishes.me is not None:
+            machine.start(MACHINE_EVERY_S)
         loop.clock = self._clock
         running = loop.start(1 / POLLS_PER_S)
         try:
@@ -121,8 +128,9 @@ class Watch:
                 waits.append(sleep(self._clock, began + self._wishes.seconds - self._clock.seconds()))
             await first(*waits)
         finally:
-            if loop.running:
-                loop.stop()
+            for each in (loop, machine):
+                if each.running:
+                    each.stop()
 
     def leave(self) -> None:
         """Say good-bye, and write the files a last time."""
@@ -200,6 +208,12 @@ class Watch:
                 continue
             fields = facts(event.person, now, unix_s)
             self._board.say(str(event.what), sentence(event, now, self._wishes.here), **fields)
+
+    def _machine(self) -> None:
+        """Battery and network are told with the next word that is due: they change all the time."""
+        assert self.presence.announcer is not None
+        me = attrs.evolve(self.presence.announcer.me, power=power(), connectivity=connectivity())
+        self.presence.change(me, soon=False)
 
     def _look(self) -> None:
         now = self._clock.seconds()

@@ -133,10 +133,11 @@ class Announcer:
             spread = max(spread, self._manner.min_interval_s)
         self._wanted = min(self._wanted, now + self._random.uniform(0.02, spread))
 
-    def change(self, me: Descriptor, now: float) -> None:
-        """Something about us is different: it is told soon. Our emergency is not told by this: see :meth:`emergency_is`."""
+    def change(self, me: Descriptor, now: float, *, soon: bool = True) -> None:
+        """Something about us is different: it is told soon, or with the next word. Our emergency is not told by this: see :meth:`emergency_is`."""
         self._me = attrs.evolve(me, disposition=me.disposition & ~Disposition.EMERGENCY)
-        self._wanted = min(self._wanted, now)
+        if soon:
+            self._wanted = min(self._wanted, now)
 
     def emergency_is(self, on: bool, now: float) -> None:
         """We are in an emergency, or no longer; saying the same again changes nothing."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random, SystemRandom
 from typing import Final
 
 from ice.errors import LocalError
 from ice.link.frame import Flag
 from ice.mission.announcing import Announcer, Manner, Message
-from ice.mission.people import MAX_PEOPLE, Happened, People
+from ice.mission.people import MAX_PEOPLE, Happened, People, key_of
 from ice.mission.presence import Descriptor, Kind, PresenceError
 from ice.mission.presence_wire import read, write
 from ice.net.clock import Clock, DelayedCall
@@ -32,7 +32,8 @@ GOOD_BYES: Final = 2  # copies: nobody repeats it later
 class Presence:
     """One presence group, heard and perhaps spoken on; an :class:`ice.streams.interface.Receiver`.
 
-    ``me`` is what we tell of ourselves, or None to be there without being seen. ``on_events`` gets what happened, ``on_path`` how the path is.
+    ``me`` is what we tell of ourselves, or None to be there without being seen. ``on_events`` gets what happened, ``on_path`` how the path is;
+    ``ignored`` are node ids that the mission wants nothing of (``ignoreSources``).
     Raises :class:`~ice.errors.LocalError` where ``me`` is given and the mission lets nobody announce, or ``me`` fits into no datagram.
     """
 
@@ -47,6 +48,7 @@ class Presence:
         wall: Callable[[], float] = time.time,
         random: Random | None = None,
         max_people: int = MAX_PEOPLE,
+        ignored: Iterable[str] = (),
     ) -> None:
         if me is not None and manner.listen_only:
             raise LocalError(
@@ -56,6 +58,7 @@ class Presence:
             write(Kind.PRESENCE, me, manner.form)  # raises now what is too large for any datagram
         self._clock = clock
         self._wall = wall
+        self._ignored = frozenset(key_of(each) for each in ignored if each)
         self._on_events = on_events
         self._on_path = on_path
         own = None if me is None else me.identity.node_id
@@ -66,7 +69,7 @@ class Presence:
             if me is None
             else Announcer(me, manner, random=random if random is not None else SystemRandom())
         )
-        #: Datagrams ``heard``, ``sent``, ``unsent`` (no path); those refused, by :class:`~ice.mission.presence.Reason`; ``flood`` for those unread.
+        #: Datagrams ``heard``, ``sent``, ``unsent`` (no path); those refused, by :class:`~ice.mission.presence.Reason`; ``ignored``, and ``flood`` for those unread.
         self.counts: Counter[str] = Counter()
         #: What had to be shortened in what we sent last, to fit into a datagram.
         self.shortened: tuple[str, ...] = ()
@@ -96,11 +99,14 @@ class Presence:
             self._call.cancel()
         self._call = None
 
-    def change(self, me: Descriptor) -> None:
-        """Something about us is different: others hear of it soon."""
+    def change(self, me: Descriptor, *, soon: bool = True) -> None:
+        """Something about us is different: others hear of it soon, or with our next word.
+
+        Raises :class:`~ice.errors.LocalError` for what fits into no datagram.
+        """
         assert self.announcer is not None, "nothing is announced here"
         write(Kind.PRESENCE, me, self.manner.form)
-        self.announcer.change(me, self._clock.seconds())
+        self.announcer.change(me, self._clock.seconds(), soon=soon)
         self._turn()
 
     def emergency(self, on: bool) -> None:
@@ -122,6 +128,9 @@ class Presence:
             told = read(datagram.payload)
         except PresenceError as error:
             self.counts[error.reason.value] += 1
+            return
+        if self._ignored and key_of(told.descriptor.identity.node_id) in self._ignored:
+            self.counts["ignored"] += 1
             return
         wish = self.people.hear(told, datagram.source, now, self._wall())
         if self.announcer is not None:

@@ -450,6 +450,15 @@ class Telling(SynchronousTestCase):
         ((at, message),) = self.run_to(announcer, 20)
         self.assertEqual((at, message.descriptor.comment, message.descriptor.disposition), (20, "busy", 4))
 
+    def test_change_later(self) -> None:
+        """What is not urgent goes out with the next regular word."""
+        announcer = self.announcer()
+        announcer.joined(0)
+        self.run_to(announcer, 20)
+        announcer.change(attrs.evolve(ME, comment="later"), 20, soon=False)
+        self.assertEqual(self.run_to(announcer, 28), [])
+        self.assertEqual(self.run_to(announcer, 36)[0][1].descriptor.comment, "later")
+
     def test_emergency(self) -> None:
         """An emergency goes out at once, three times, urgent, and then every shortest interval; its end likewise."""
         announcer = self.announcer()

@@ -200,6 +200,16 @@ class Refusing(Case):
         self.pass_by(0.1)
         self.assertEqual(len(observer.people.present), 1)
 
+    def test_ignored(self) -> None:
+        """Of whom the mission wants nothing, nothing is shown."""
+        observer = Presence(self.clock, manner=Manner(), ignored=["{NODE-ANNA}", ""])
+        observer.join(self.network, CONTROL)
+        self.party("anna")
+        self.party("bob")
+        self.pass_by(1)
+        self.assertEqual([each.name for each in observer.people.present], ["bob"])
+        self.assertEqual(observer.counts["ignored"], 1)
+
     def test_listen_only(self) -> None:
         """Where the mission lets nobody announce, wanting to is an error that says so."""
         with self.assertRaisesRegex(LocalError, "listening only"):
