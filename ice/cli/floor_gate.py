@@ -107,13 +107,13 @@ class Gate:
                 self.time_up = True
                 self._display.say(
                     "time-up",
-                    f"stopped: {decision.talked_s:.0f} s is as long as anybody may talk here at a time",
+                    f"stopped: {round(decision.talked_s, 1):g} s is as long as anybody may talk here at a time",
                     talked_s=decision.talked_s,
                 )
             elif isinstance(decision, TimeWarning):
                 self._display.say(
                     "time-warning",
-                    f"{decision.remaining_s:.0f} s left to talk",
+                    f"{round(decision.remaining_s, 1):g} s left to talk",
                     remaining_s=decision.remaining_s,
                 )
         self._schedule()

@@ -34,6 +34,8 @@ from ice.media.payload import Pcm
 from ice.streams.memory import Collector, MemoryNetwork
 from ice.streams.notices import Notice
 
+from .told import Told
+
 # G.711 needs no library, and what comes out is the same on every machine.
 MEDIA = MediaSettings(codec="pcmu")
 
@@ -41,25 +43,6 @@ MEDIA = MediaSettings(codec="pcmu")
 def tone(seconds: float) -> Pcm:
     """A loud 440 Hz."""
     return (8_000 * np.sin(np.arange(round(seconds * 48_000)) * 2 * np.pi * 440 / 48_000)).astype(np.int16)
-
-
-class Told:
-    """A display that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, str, dict[str, object]]] = []
-
-    def say(self, event: str, sentence: str, /, **fields: object) -> None:
-        self.events.append((event, sentence, fields))
-
-    def meters(self, rows: Any) -> None:
-        """Not shown."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def named(self, name: str) -> list[dict[str, object]]:
-        return [fields for event, _, fields in self.events if event == name]
 
 
 class Kept:
