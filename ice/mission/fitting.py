@@ -76,6 +76,7 @@ def packed_size(mission: Mission) -> int:
 
 
 def _proposals(mission: Mission, of_url: int, password: str | None) -> Iterator[tuple[str, int]]:
+    mission = _with_ids(mission)
     size = packed_size(mission)
     tried = [
         ("keys that only say the default (--lean)", lean(mission)),
@@ -101,6 +102,15 @@ def _proposals(mission: Mission, of_url: int, password: str | None) -> Iterator[
             )
         )
     yield from sorted(((what, gain) for what, gain in found if gain > 0), key=lambda each: -each[1])
+
+
+def _with_ids(mission: Mission) -> Mission:
+    """With ids as they count in the file too: a group that is changed gets its own, which must not look like a loss."""
+    groups = (
+        group if group.is_new else attrs.evolve(group, written={**group.written, "id": group.id})
+        for group in mission.groups
+    )
+    return attrs.evolve(mission, groups=tuple(groups))
 
 
 def _spread(group: Group) -> int:

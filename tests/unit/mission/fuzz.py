@@ -3,6 +3,7 @@
 ``python -m tests.unit.mission.fuzz SEED COUNT`` runs it alone; the same seed and count always try the same.
 """
 
+import copy
 import json
 import random
 import sys
@@ -126,7 +127,9 @@ def _spoil(chance: random.Random, value: Any) -> None:
         elif what == 1 and isinstance(value, dict):
             value[chance.choice(["", "more", "a.b", *value])] = value.pop(key)
         else:
-            value[key] = chance.choice(VALUES)
+            value[key] = copy.deepcopy(
+                chance.choice(VALUES)
+            )  # not two places of one value, nor one inside itself
         return
 
 
