@@ -1,6 +1,6 @@
 """Real foreign ends: ffmpeg and GStreamer talk to us and hear us over a multicast group, and tshark looks on.
 
-Everything happens at the same time on three hosts of a local network: on one the foreign senders, on one ours, on one the foreign receivers, each stream on a group of its own. So
+Everything happens at the same time on four hosts of a local network: on one the foreign senders, on one ours, on two the foreign receivers, each stream on a group of its own. So
 every score of ours is held against what the foreign program itself makes of the same stream in the same run: PESQ depends on the sentence and on the machine's mood.
 """
 
@@ -294,9 +294,8 @@ def _perform(stage: Stage, file: Path, programs: list[Program]) -> Heard:
     for program in (*receivers, shark):
         program.process.send_signal(signal.SIGINT)
     time.sleep(0.2)
-    for program in receivers[
-        : len(by_ffmpeg)
-    ]:  # ffmpeg waits for a packet before it looks at the first signal
+    # ffmpeg waits for a packet before it looks at the first signal.
+    for program in receivers[: len(by_ffmpeg)]:
         if program.process.poll() is None:
             program.process.send_signal(signal.SIGINT)
     for program in (*receivers, shark):
