@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ice.cli.voice import Way
 
 POLLS_PER_S: Final = 4  # how often it is looked who talks, and the table is drawn
+UNDERSTOOD: Final = ("heard", "sent", "unsent", "echo", "ignored")  # counts that are no trouble
 WRITTEN_EVERY_S: Final = 5.0  # a map, at most: a PNG of a large team takes half a second
 MACHINE_EVERY_S: Final = 20.0  # how often battery and network are looked at
 ALONE_S: Final = 5.0  # beyond an interval without anybody: worth a word
@@ -149,7 +150,7 @@ class Watch:
         elif not self._wishes.as_json:
             self._board.close()
         counts = self.presence.counts
-        refused = {key: n for key, n in sorted(counts.items()) if key not in ("heard", "sent", "unsent")}
+        refused = {key: n for key, n in sorted(counts.items()) if key not in UNDERSTOOD}
         refused |= {f"sealed-{key}": n for key, n in self._sealing().refused.items()}
         unread = ", ".join(f"{n} {key}" for key, n in refused.items())
         words = f"{plural(there, 'person') if there == 1 else f'{there} people'} there"
@@ -257,7 +258,7 @@ class Watch:
 
     def _unread(self) -> str:
         refused = sum(self._sealing().refused.values())
-        refused += sum(n for key, n in self.presence.counts.items() if key not in ("heard", "sent", "unsent"))
+        refused += sum(n for key, n in self.presence.counts.items() if key not in UNDERSTOOD)
         return (
             f"; {plural(refused, 'datagram')} came that this mission does not understand: another key?"
             if refused

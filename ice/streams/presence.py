@@ -8,7 +8,7 @@ whatever its flags, since a multicast group carries none. Sealing is the network
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from random import Random, SystemRandom
 from typing import Final
@@ -26,6 +26,9 @@ READ_PER_S: Final = (
     400.0  # a thousand people who answer within five seconds are half of it; a flood is not read
 )
 LEAST_WAIT_S: Final = 0.01  # between two turns, whatever the engines say
+ECHOES: Final = (
+    8  # of our last words, by which an echo is known: what a reflector brings back comes within seconds
+)
 GOOD_BYES: Final = 2  # copies: nobody repeats it later
 
 
@@ -69,11 +72,12 @@ class Presence:
             if me is None
             else Announcer(me, manner, random=random if random is not None else SystemRandom())
         )
-        #: Datagrams ``heard``, ``sent``, ``unsent`` (no path); those refused, by :class:`~ice.mission.presence.Reason`; ``ignored``, and ``flood`` for those unread.
+        #: Datagrams ``heard``, ``sent``, ``unsent`` (no path); those refused, by :class:`~ice.mission.presence.Reason`; ``ignored``, ``echo`` (our own words, brought back), and ``flood`` for those unread.
         self.counts: Counter[str] = Counter()
         #: What had to be shortened in what we sent last, to fit into a datagram.
         self.shortened: tuple[str, ...] = ()
         self.up = False
+        self._said: deque[bytes] = deque(maxlen=ECHOES)
         self._stream: Stream | None = None
         self._call: DelayedCall | None = None
         self._call_at = 0.0
@@ -123,6 +127,9 @@ class Presence:
         self.counts["heard"] += 1
         if not self._affordable(now):
             self.counts["flood"] += 1
+            return
+        if datagram.payload in self._said:
+            self.counts["echo"] += 1
             return
         try:
             told = read(datagram.payload)
@@ -194,5 +201,6 @@ class Presence:
     def _send(self, message: Message) -> None:
         assert self._stream is not None
         payload, self.shortened = write(message.kind, message.descriptor, self.manner.form)
+        self._said.append(payload)
         flags = Flag.DATA | (Flag.URGENT if message.urgent else 0)
         self.counts["sent" if self._stream.send(payload, flags) else "unsent"] += 1

@@ -200,6 +200,14 @@ class Refusing(Case):
         self.pass_by(0.1)
         self.assertEqual(len(observer.people.present), 1)
 
+    def test_echo(self) -> None:
+        """Our own words, brought back by somebody who reflects them, are not somebody else under our node id."""
+        anna = self.party("anna")
+        self.pass_by(1)
+        self.tap.send(self.wire.payloads[0])
+        self.pass_by(0.1)
+        self.assertEqual((anna.counts["echo"], self.whats("anna")), (1, []))
+
     def test_ignored(self) -> None:
         """Of whom the mission wants nothing, nothing is shown."""
         observer = Presence(self.clock, manner=Manner(), ignored=["{NODE-ANNA}", ""])
