@@ -17,6 +17,7 @@ from typing import Any, Final
 import click
 
 from ice.cli.options import config_option, json_option, password_option, verbosity
+from ice.errors import LocalError
 
 PARROT_SECONDS: Final = 20.0  # a parrot keeps 30 s of a burst
 SETTLE_S: Final = 0.3
@@ -68,8 +69,8 @@ def quality(
     Exit status 0 when the way is ideal or acceptable, 1 when it is not.
     """
     from ice.cli import loop
-    from ice.cli.channels import configuration, one, wanted
-    from ice.errors import LocalError
+    from ice.cli.channels import Networks, configuration, one, wanted
+    from ice.streams.connect import network_of
 
     if answer and parrot:
         raise LocalError("--answer and --parrot: who answers does not measure; give one of them")
@@ -86,55 +87,47 @@ def quality(
         title = f"{'answering' if answer else 'measuring'} on {channel.name}"
         display = display_for(title, as_json=as_json, broken=stop.ask)
         with contextlib.closing(display):
-            end = _End(reactor, stop, display, loaded, words, channel, timeout, stream, one_link=parrot)
+            end = End(reactor, stop, display, channel.name, stream, timeout)
+            if parrot and channel.group is None and loaded is not None:
+                # One link, whatever the configuration says: on two there would be two parrots.
+                single = network_of(loaded, reactor, on_notice=end.way.notice, homes=1)
+                end.joined(single, single.join(channel.stream_id, end))
+            else:
+                networks = Networks(reactor, loaded, words, end.way.notice)
+                end.joined(networks, networks.join(channel, end))
             async with end:
                 if answer:
-                    return await _answer(end, seconds)
+                    return await answer_probes(end, seconds)
                 if parrot:
-                    return await _parrot(end, count, rate, size)
-                return await _measure(end, count, rate, size)
+                    return await measure_parrot(end, count, rate, size)
+                return await measure(end, count, rate, size)
 
     return loop.run(main, verbosity=verbosity())
 
 
-class _End:
-    """One end of the way: the networks, and what comes."""
+class End:
+    """One end of the way: an :class:`ice.streams.interface.Receiver`, and what it sends. ``word``: what the other end is to be asked for."""
 
-    def __init__(
-        self, reactor: Any, stop: Any, display: Any, loaded: Any, words: Any, channel: Any, timeout_s: float,
-        word: str, *, one_link: bool,
-    ) -> None:  # fmt: skip
-        from ice.cli.channels import Networks
+    def __init__(self, reactor: Any, stop: Any, display: Any, name: str, word: str, timeout_s: float) -> None:
         from ice.cli.voice import Way
 
         self.reactor, self.stop, self.display = reactor, stop, display
-        self.channel, self.timeout_s = channel, timeout_s
-        #: What the other end is to be asked for.
-        self.word = word
-        self.way = Way(display, channel.name)
-        #: Who is told what comes.
+        self.name, self.word, self.timeout_s = name, word, timeout_s
+        self.way = Way(display, name)
+        #: Who is told what comes, and when.
         self.listener: Callable[[bytes, float], None] = _nobody
-        if one_link and channel.group is None:
-            from ice.streams.connect import network_of
 
-            # One link, whatever the configuration says: on two there would be two parrots.
-            self._network: Any = network_of(loaded, reactor, on_notice=self.way.notice, homes=1)
-            self.stream: Any = self._network.join(channel.stream_id, self)
-        else:
-            self._network = Networks(reactor, loaded, words, self.way.notice)
-            self.stream = self._network.join(channel, self)
+    def joined(self, network: Any, stream: Any) -> None:
+        """By what network, which is started and stopped with us."""
+        self._network, self.stream = network, stream
 
-    async def __aenter__(self) -> _End:
-        from ice.errors import LocalError
-
+    async def __aenter__(self) -> End:
         self._network.start()
         give_up = self.reactor.seconds() + self.timeout_s
         while not self.way.up and not self.stop.asked:
             if self.reactor.seconds() > give_up:
                 await self.__aexit__()
-                raise LocalError(
-                    f"no way to '{self.channel.name}' within {self.timeout_s:g} s: {self._network.why}"
-                )
+                raise LocalError(f"no way to '{self.name}' within {self.timeout_s:g} s: {self._network.why}")
             await self.pause(0.02)
         return self
 
@@ -192,7 +185,8 @@ def _random() -> int:
     return int.from_bytes(os.urandom(4))
 
 
-async def _answer(end: _End, seconds: float | None) -> int:
+async def answer_probes(end: End, seconds: float | None) -> int:
+    """Be the other end."""
     from ice.link.frame import Flag
     from ice.media.path_quality import Answerer
 
@@ -212,8 +206,8 @@ async def _answer(end: _End, seconds: float | None) -> int:
     end.listener = heard
     if not end.stop.asked:
         end.display.say(
-            "ready", f"answering on '{end.channel.name}'; at the other end: ice quality {end.word}",
-            stream=end.channel.name,
+            "ready", f"answering on '{end.name}'; at the other end: ice quality {end.word}",
+            stream=end.name,
         )  # fmt: skip
     give_up = float("inf") if seconds is None else end.reactor.seconds() + seconds
     while not end.stop.asked and end.reactor.seconds() < give_up:
@@ -225,8 +219,8 @@ async def _answer(end: _End, seconds: float | None) -> int:
     return 0
 
 
-async def _measure(end: _End, count: int, rate: float, size: int) -> int:
-    from ice.errors import LocalError
+async def measure(end: End, count: int, rate: float, size: int) -> int:
+    """Measure against somebody who answers; the exit status."""
     from ice.link.frame import Flag
     from ice.media.path_quality import ASK_END_S, ASK_EVERY_S, Asker
 
@@ -236,7 +230,7 @@ async def _measure(end: _End, count: int, rate: float, size: int) -> int:
     while not asker.answered and not end.stop.asked:
         if end.reactor.seconds() > give_up:
             raise LocalError(
-                f"nobody answers on '{end.channel.name}': start `ice quality {end.word} --answer` at the other end"
+                f"nobody answers on '{end.name}': start `ice quality {end.word} --answer` at the other end"
             )
         end.stream.send(asker.ask(end.reactor.seconds()), int(Flag.DATA))
         await end.pause(ASK_EVERY_S)
@@ -262,8 +256,8 @@ async def _measure(end: _End, count: int, rate: float, size: int) -> int:
     )
 
 
-async def _parrot(end: _End, count: int, rate: float, size: int) -> int:
-    from ice.errors import LocalError
+async def measure_parrot(end: End, count: int, rate: float, size: int) -> int:
+    """Measure against a parrot; the exit status."""
     from ice.media.path_quality import Echo
 
     echo = Echo(_random(), count, per_s=rate, size=size // 4 * 4)
@@ -287,7 +281,7 @@ async def _parrot(end: _End, count: int, rate: float, size: int) -> int:
         await end.pause(0.05)
     if not echo.heard_any and not end.stop.asked:
         raise LocalError(
-            f"the parrot does not answer: is '{end.channel.name}' the stream of one (rallypoint.parrot)?"
+            f"the parrot does not answer: is '{end.name}' the stream of one (rallypoint.parrot)?"
         )
     from ice.cli.quality_output import show
 

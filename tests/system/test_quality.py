@@ -113,16 +113,10 @@ def test_two_ends(place: Place) -> None:
     assert parrot.returncode == 0
 
 
-def test_nobody_answers(place: Place) -> None:
-    """Nobody at the other end: exit status 1, and what to do there."""
-    anna = place.site.client("anna").config
-    _, complained = place.ask("quality", "lonely", "--timeout", 1, "--config", anna, status=1)
-    assert "ice quality lonely --answer" in complained
-
-
 def test_plan_and_wire(place: Place) -> None:
-    """What is planned for packets as they were spoken is what is on the wire, on both links."""
-    anna = place.site.client("anna").config
+    """What is planned for packets as they were spoken is what is on the wire, on both links. Meanwhile somebody asks where nobody answers: told what to do there."""
+    anna, bob = (place.site.client(name).config for name in ("anna", "bob"))
+    lonely = place.begin("quality", "lonely", "--timeout", 1, "--config", bob)
     said, _ = place.ask("bandwidth", "--measure", 2, "--json", "--config", anna)
     (report,) = json.loads(said)["measured"]
     assert report["sent"] == report["heard"] > 100
@@ -133,3 +127,6 @@ def test_plan_and_wire(place: Place) -> None:
     # How often a far system acknowledges is its own affair: within half of a plan that says so.
     for what in ("talker's link, back", "listener's link, back"):
         assert -0.5 < rows[what]["off_as_spoken"] < 1.0, report
+    _, complained = lonely.communicate(timeout=WAIT_S)
+    assert lonely.returncode == 1
+    assert "ice quality lonely --answer" in complained
