@@ -15,6 +15,7 @@ from ice.mission import rekeying
 from ice.mission.making import ENCODER, FRAMING_MS, Wanted, new_mission
 from ice.mission.model import CIPHERS, GCM, OVERLAP_S, Mission, iso
 from ice.mission.packing import pack
+from ice.mission.tolerant import shown_text
 from ice.mission.writing import write_mission
 from ice.net.addresses import parse_address
 
@@ -71,7 +72,9 @@ PORT = 7_443  # of a Rallypoint, where none is given
     "--interface", default="", metavar="NAME", help="Network interface for multicast [the system's]."
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="File to write [NAME.json, or - for standard output]."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File to write, packed if it ends in .ice; - is standard output [NAME.json].",
 )
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
 def new(
@@ -114,12 +117,12 @@ def new(
         interface=interface,
     )
     made = new_mission(wanted, datetime.now(UTC))
-    text = write_mission(made)
     if str(out) == "-":
-        click.echo(text, nl=False)
+        click.echo(write_mission(made), nl=False)
         return
     path = out or Path(_file_name(name))
-    keep(path, text, force)
+    packed = path.suffix.lower() == ".ice"
+    keep(path, pack(write_mission(made, compact=True)) if packed else write_mission(made), force)
     count = len(made.groups)
     click.echo(
         f"{path}: made, with {count} group{'' if count == 1 else 's'}; it holds the keys: hand it only to those who are to hear"
@@ -127,7 +130,8 @@ def new(
     click.echo("next:")
     click.echo(f"  ice mission show {path}")
     click.echo(f"  ice mission qr {path}    (others scan it)")
-    click.echo(f"  ice mission pack {path} --out {path.with_suffix('.ice')} --password")
+    if not packed:
+        click.echo(f"  ice mission pack {path} --out {path.with_suffix('.ice')} --password")
 
 
 def _file_name(name: str) -> str:
@@ -213,10 +217,10 @@ def _tell(path: Path, before: Mission, after: Mission) -> None:
     for group in after.groups:
         if group.rekey is not None and old[group.name].rekey is None:
             click.echo(
-                f"{group.name}: next key from {iso(group.rekey.at)} on; the old one is accepted until {iso(rekeying.end(group.rekey))}"
+                f"{shown_text(group.name)}: next key from {iso(group.rekey.at)} on; the old one is accepted until {iso(rekeying.end(group.rekey))}"
             )
         elif group.rekey is None and old[group.name].rekey is not None:
-            click.echo(f"{group.name}: the next key is the only one now; the id stays {group.id}")
+            click.echo(f"{shown_text(group.name)}: the next key is the only one now; the id stays {group.id}")
     click.echo(f"{path}: written; hand it to everybody in the mission")
 
 

@@ -1,6 +1,7 @@
 """What differs between two missions, group by group, key by key. Keys that are secret are said to differ, never shown."""
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -57,29 +58,22 @@ def differences(before: Mission, after: Mission) -> list[Change]:
 def _pairs(before: Mission, after: Mission) -> dict[int, int]:
     """Which group of the second is which of the first, by index."""
     pairs: dict[int, int] = {}
-    for same in (_same_both, _same_name, _same_id):
+    taken: set[int] = set()
+    ways: tuple[Callable[[Group], tuple[str, ...]], ...] = (
+        lambda group: (group.name, stream_id(group.id)),
+        lambda group: (group.name,),
+        lambda group: (stream_id(group.id),),
+    )
+    for way in ways:
+        waiting: dict[tuple[str, ...], deque[int]] = defaultdict(deque)
+        for index, group in enumerate(after.groups):
+            if index not in taken:
+                waiting[way(group)].append(index)
         for index, group in enumerate(before.groups):
-            if index in pairs:
-                continue
-            taken = set(pairs.values())
-            other = next(
-                (at for at, each in enumerate(after.groups) if at not in taken and same(group, each)), None
-            )
-            if other is not None:
-                pairs[index] = other
+            if index not in pairs and waiting[way(group)]:
+                pairs[index] = waiting[way(group)].popleft()
+                taken.add(pairs[index])
     return pairs
-
-
-def _same_both(one: Group, other: Group) -> bool:
-    return _same_name(one, other) and _same_id(one, other)
-
-
-def _same_name(one: Group, other: Group) -> bool:
-    return one.name == other.name
-
-
-def _same_id(one: Group, other: Group) -> bool:
-    return stream_id(one.id) == stream_id(other.id)
 
 
 def _parts(path: str, before: Part, after: Part, without: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:

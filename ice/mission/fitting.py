@@ -13,6 +13,7 @@ from ice.errors import LocalError
 from ice.mission.fields import NEW
 from ice.mission.model import Group, Mission
 from ice.mission.packing import QR_BYTES, deflected, pack
+from ice.mission.tolerant import shown_text
 from ice.mission.writing import write_json, write_mission
 
 _SEALING: Final = 56  # characters that a password adds: 45 bytes, in basE91
@@ -91,7 +92,8 @@ def _proposals(mission: Mission, of_url: int, password: str | None) -> Iterator[
         found.append(("the password", _SEALING))
     largest = sorted(mission.groups, key=_spread, reverse=True)[:LARGEST]
     found += [
-        (f'the group "{group.name}"', size - packed_size(_only_without(mission, group))) for group in largest
+        (f'the group "{shown_text(group.name)}"', size - packed_size(_only_without(mission, group)))
+        for group in largest
     ]
     half = attrs.evolve(mission, groups=mission.groups[: len(mission.groups) // 2])
     if len(mission.groups) > 3:

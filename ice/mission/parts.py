@@ -176,9 +176,9 @@ class RtpProfile(Part):
 
 @attrs.frozen
 class RangerPackets(Part):
-    """Packets that wake the network after silence. :ivar hang_timer_s: −1: none are sent."""
+    """Packets that wake the network after silence. :ivar hang_timer_s: how long that is; −1: none are sent."""
 
-    hang_timer_s: int = whole("hangTimerSecs", -1, -1, _YEAR_S)
+    hang_timer_s: int = whole("hangTimerSecs", 11, -1, _YEAR_S)
     count: int = whole("count", 5, 0, _U16)
 
 

@@ -31,6 +31,7 @@ from ice.mission.tolerant import (
 )
 
 LIST_KEYS: Final = ("groups", "talkgroups")  # the second in announcements of radio gateways
+MAX_GROUPS: Final = 1_000  # nobody listens to more, and each costs a little to read
 MIN_PACKED: Final = 50  # characters; the smallest packed mission has more
 MAX_NAME: Final = 4_096  # characters of a file's name; what is longer is not looked for on the disk
 
@@ -75,7 +76,7 @@ def json_in(data: bytes, source: str, password: str | None = None) -> str | byte
             raise MissionError(
                 source, f"there are {len(texts)} QR codes in this picture; cut it to the one that is meant"
             )
-        data = texts[0].encode()
+        data = texts[0].encode("latin-1")  # the very bytes of the code
     if data[:1] in (b"\x01", b"\x1f"):  # packed, without basE91
         return packing.unpack_bytes(data, source, password)
     if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[", b"") or b"\0" in data[:4]:
@@ -150,6 +151,8 @@ def _check_groups(groups: Json, key: str, source: str) -> None:
         )
     if not isinstance(groups, list):
         raise MissionError(source, f"expected a list of groups, found {kind(groups)}", path=key)
+    if len(groups) > MAX_GROUPS:
+        raise MissionError(source, f"{len(groups):,} groups; at most {MAX_GROUPS:,} are read", path=key)
 
 
 def _about_group(tolerant: Tolerant, stated: Group, found: Group) -> None:

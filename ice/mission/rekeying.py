@@ -14,6 +14,7 @@ import attrs
 from ice.errors import LocalError
 from ice.mission.making import new_key
 from ice.mission.model import Group, Mission, Rekey, iso
+from ice.mission.tolerant import shown_text
 
 
 def begin(
@@ -32,10 +33,10 @@ def begin(
         raise LocalError("no group of this mission has a key to change: all are in clear")
     for group in chosen:
         if group.crypto_password is None:
-            raise LocalError(f'"{group.name}" is in clear: there is no key to change')
+            raise LocalError(f'"{shown_text(group.name)}" is in clear: there is no key to change')
         if group.rekey is not None:
             raise LocalError(
-                f'"{group.name}" is changing its key already, at {iso(group.rekey.at)}; finish that first: ice mission rekey FILE --finish'
+                f'"{shown_text(group.name)}" is changing its key already, at {iso(group.rekey.at)}; finish that first: ice mission rekey FILE --finish'
             )
     at = at.replace(microsecond=0)
     return _with(
@@ -54,11 +55,11 @@ def finish(mission: Mission, names: Sequence[str], now: datetime, *, early: bool
         raise LocalError("no group of this mission is changing its key")
     for group in chosen:
         if group.rekey is None:
-            raise LocalError(f'"{group.name}" is not changing its key')
+            raise LocalError(f'"{shown_text(group.name)}" is not changing its key')
         over = end(group.rekey)
         if now < over and not early:
             raise LocalError(
-                f'the old key of "{group.name}" is accepted until {iso(over)}: who has only that would fall silent; '
+                f'the old key of "{shown_text(group.name)}" is accepted until {iso(over)}: who has only that would fall silent; '
                 "wait, or add --force"
             )
     return _with(mission, chosen, _finished)
@@ -86,7 +87,7 @@ def _chosen(mission: Mission, names: Sequence[str], otherwise: Callable[[Group],
     for name in names:
         group = mission.group(name)
         if group is None:
-            there = ", ".join(each.name for each in mission.groups) or "none"
+            there = ", ".join(shown_text(each.name) for each in mission.groups) or "none"
             raise LocalError(f'there is no group "{name}"; there are: {there}')
         found.append(group)
     return found

@@ -26,6 +26,7 @@ MAX_BYTES: Final = 2 * 1024 * 1024  # a hundred groups with inline certificates 
 MAX_DEPTH: Final = (
     64  # the original's own files are seven deep; Python's reader would end at about a thousand
 )
+MAX_OBJECTS: Final = 50_000  # of a site's largest lists; each is a value that is made
 MAX_REMARKS: Final = 500  # who made more mistakes than this does not read the rest
 MAX_NUMBER: Final = 300  # digits; the largest float has 309, and int() is quadratic
 SHOWN: Final = 40  # characters of wrong text that are repeated to its author
@@ -247,7 +248,7 @@ def read_json(data: str | bytes, source: str) -> object:
     :raises MissionError: it is no JSON, too large or too deep; with line and column.
     """
     text = _decoded(data, source)
-    _check_depth(text, source)
+    _check_shape(text, source)
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -393,12 +394,17 @@ def _decoded(data: str | bytes, source: str) -> str:
         ) from None
 
 
-def _check_depth(text: str, source: str) -> None:
-    depth = 0
+def _check_shape(text: str, source: str) -> None:
+    depth = objects = 0
     for match in _TOKEN.finditer(text):
         token = match[0]
         if token in ("{", "["):
             depth += 1
+            objects += token == "{"
+            if objects > MAX_OBJECTS:
+                raise MissionError(
+                    source, f"more than {MAX_OBJECTS:,} objects in braces. Is this the right file?"
+                )
             if depth > MAX_DEPTH:
                 line, column = _place(text, match.start())
                 raise MissionError(

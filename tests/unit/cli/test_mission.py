@@ -119,6 +119,12 @@ class New(Case):
         )
         self.assertEqual(found["Alpha"]["txAudio"]["encoder"], 1)
 
+    def test_packed(self) -> None:
+        """An .ice file is packed at once."""
+        self.ice("new", "Demo", "--out", self.base / "demo.ice")
+        self.assertEqual(open_mission(str(self.base / "demo.ice")).mission.name, "Demo")
+        self.assertFalse((self.base / "demo.ice").read_text("ascii").startswith("{"))
+
     def test_refusals(self) -> None:
         """Wrong wishes are refused, and nothing is written."""
         for words in (

@@ -150,7 +150,7 @@ WHOLE: dict[str, Any] = {
                 "rtcpPresenceTimeoutMs": 45001,
                 "zombieLifetimeMs": 15001,
             },
-            "rangerPackets": {"hangTimerSecs": 11, "count": 6},
+            "rangerPackets": {"hangTimerSecs": 12, "count": 6},
             "txImpairment": {"applicationPercentage": 1, "jitterMs": 2, "lossPercentage": 3},
             "rxImpairment": {"applicationPercentage": 4, "jitterMs": 5, "lossPercentage": 6},
             "specializerAffinities": [1, 65535],

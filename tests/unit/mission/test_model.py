@@ -211,6 +211,7 @@ class Refusals(SynchronousTestCase):
         self.assertIn("right file", self.refused({"name": "x"}, "groups"))
         self.refused({"groups": None}, "groups")
         self.refused({"groups": {}}, "groups")
+        self.assertIn("1,001 groups", self.refused({"groups": [{}] * 1_001}, "groups"))
 
     def test_empty_key(self) -> None:
         """An empty cryptoPassword is illegal: it must not become a group in clear."""

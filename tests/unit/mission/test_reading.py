@@ -1,7 +1,9 @@
 """Opening a mission from whatever a person has."""
 
+import io
 from pathlib import Path
 
+import segno
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.errors import IceError, LocalError
@@ -54,6 +56,13 @@ class Opening(SynchronousTestCase):
             self.assertRaises(WrongPassword, open_mission, self.file(found), "other")
         sealed = self.file(pack_bytes(JSON, "word"))
         self.assertEqual(open_mission(sealed, "word").mission, MISSION)
+
+    def test_pictures_of_other_contents(self) -> None:
+        """A code may hold JSON, or packed bytes, as well."""
+        for data in (JSON.encode(), pack_bytes(JSON)):
+            code = io.BytesIO()
+            segno.make(data, mode="byte", micro=False).save(code, kind="png", scale=4)
+            self.assertEqual(open_mission(self.file(code.getvalue())).mission, MISSION)
 
     def test_no_file(self) -> None:
         """A name of nothing is a name of nothing, not a broken mission."""

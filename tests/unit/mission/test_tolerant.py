@@ -10,6 +10,7 @@ from ice.errors import RemoteError
 from ice.mission.tolerant import (
     MAX_BYTES,
     MAX_DEPTH,
+    MAX_OBJECTS,
     MAX_REMARKS,
     TYPOGRAPHIC,
     Doubled,
@@ -201,6 +202,10 @@ class Texts(SynchronousTestCase):
     def test_too_large(self) -> None:
         """A text beyond the limit is refused without being looked at."""
         self.assertIn("at most", str(self.refused(b" " * (MAX_BYTES + 1))))
+
+    def test_too_many_objects(self) -> None:
+        """So many objects that making values of them would take long are refused before."""
+        self.assertIn("objects", str(self.refused("[" + "{}," * MAX_OBJECTS + "{}]")))
 
     def test_unclosed_text_in_no_time(self) -> None:
         """A text of escaped quotes without an end is read once, not once per quote."""
