@@ -44,6 +44,7 @@ class _Sender:
     next: int  #: what an own count gives next
     high: int = -1  #: the highest RTP number, unwrapped; -1: none yet
     shift: int = 0  #: from RTP's numbers to ours, after new beginnings
+    marked: bool = False  #: whether his last packet had the RTP marker
 
     def count(self) -> int:
         """Our own count."""
@@ -75,7 +76,10 @@ class Naming:
             return 0, known.source, known.count()
         _, second, number, _, ssrc = HEADER.unpack_from(payload)
         known = self._of(host, port, ssrc)
-        return _flags(payload, second), known.source, self._unwrapped(known, number)
+        marked, known.marked = known.marked, second >= 0x80
+        # Some senders (ffmpeg) set the marker on every packet of Opus: the first of a row is a beginning, the others are none.
+        first = Flag.FIRST if known.marked and not marked else Flag(0)
+        return int(first | _flags(payload)), known.source, self._unwrapped(known, number)
 
     def _readable(self, payload: bytes, host: str, port: int) -> bool:
         """Whether this is RTP; a sender of what cannot be is remembered."""
@@ -123,15 +127,15 @@ class Naming:
         return ours & _U32
 
 
-def _flags(payload: bytes, second: int) -> int:
-    """What RTP says of a datagram's place in its burst, as flags of a link."""
-    flags = Flag.FIRST if second & 0x80 else 0
+def _flags(payload: bytes) -> Flag:
+    """What our header extension says of a datagram's place in its burst, as flags of a link."""
+    flags = Flag(0)
     if payload[0] & 0x10:  # a header extension, which may be ours
         try:
             talk = Talk.from_extension(Packet.decode(payload).extension)
         except MalformedRtp:
-            return int(flags)
+            return flags
         for said, meant in _FLAGS.items():
             if talk.flags & said:
                 flags |= meant
-    return int(flags)
+    return flags

@@ -250,6 +250,13 @@ class Hearing(Case):
             [each.flags for each in self.hears.datagrams], [Flag.FIRST, 0, Flag.URGENT | Flag.LAST, 0]
         )
 
+    def test_a_marker_on_everything(self) -> None:
+        """Who marks every packet begins one burst, not one with each."""
+        self.join()
+        for number, marker in enumerate((True, True, True, False, True)):
+            self.hear(rtp(number, marker=marker))
+        self.assertEqual([each.flags for each in self.hears.datagrams], [Flag.FIRST, 0, 0, 0, Flag.FIRST])
+
     def test_not_listening(self) -> None:
         """Who only talks hears nothing, and it is counted."""
         stream = self.join(listen=False)
