@@ -72,17 +72,19 @@ def _table(rows: list[tuple[str, ...]]) -> None:
     table = Table(show_edge=False, pad_edge=False)
     for heading in _HEADINGS:
         table.add_column(heading, overflow="fold", no_wrap=heading in ("type", "key"))
-    for name, kind, key, multicast, rallypoints, codec, id in rows:
-        colour = "red" if key == "no" else "yellow" if key.endswith("CBC") else "green"
-        table.add_row(
-            Text(name, style="bold"),
-            kind,
-            Text(key, style=colour),
-            multicast,
-            rallypoints,
-            codec,
-            Text(id, style="dim"),
+    for row in rows:
+        key = row[_HEADINGS.index("key")]
+        styles = (
+            "bold",
+            "",
+            "red" if key == "no" else "yellow" if key.endswith("CBC") else "green",
+            "",
+            "",
+            "",
+            "dim",
         )
+        # Text, for [::1]:7443 would be taken for markup.
+        table.add_row(*(Text(cell, style=style) for cell, style in zip(row, styles, strict=True)))
     Console().print(table)
 
 
@@ -132,12 +134,16 @@ def _codec(group: Group) -> str:
 
 
 def _further(mission: Mission, secrets: bool) -> Iterator[str]:
+    falling = {group.multicast_failover_s for group in mission.groups if group.enable_multicast_failover}
+    alike = len(falling) == 1 and all(group.enable_multicast_failover for group in mission.groups)
+    if alike:
+        yield f"all fall over to multicast after {falling.pop():g} s without a Rallypoint"
     for group in mission.groups:
         name = _plain(group.name)
+        if group.enable_multicast_failover and not alike:
+            yield f"{name}: falls over to multicast after {group.multicast_failover_s:g} s without a Rallypoint"
         if group.rekey is not None:
             yield f"{name}: next key from {iso(group.rekey.at)} on"
-        if group.enable_multicast_failover:
-            yield f"{name}: falls over to multicast after {group.multicast_failover_s:g} s without a Rallypoint"
         if group.description:
             yield f"{name}: {_plain(group.description)}"
     if secrets:

@@ -298,7 +298,7 @@ class Hand(Case):
                 "cryptoPassword": f"{n:03}" + KEY[3:],
                 "description": f"{n**30}",
             }
-            for n in range(200)
+            for n in range(90)
         ]
         said = self.refused("qr", self.file(value))
         self.assertIn("2,953", said)
