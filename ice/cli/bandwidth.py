@@ -119,6 +119,10 @@ def bandwidth(
 
     seal = Seal(CIPHERS[cipher or "gcm"])
     if measure is not None:
+        if mission is not None or users is not None or codecs:
+            raise LocalError(
+                "--measure talks with the configuration's codec, on a stream of its own: leave out the mission, --users and --codec"
+            )
         from ice.cli.measuring import measure_command
 
         return measure_command(

@@ -366,7 +366,11 @@ class _Group:
                 f"{group}: --multicast wants an address in figures, like 239.1.2.3:5000"
             ) from None
         self.ipv6 = kind == socket.AF_INET6
-        index = socket.if_nametoindex(interface) if interface else 0
+        try:
+            index = socket.if_nametoindex(interface) if interface else 0
+        except OSError:
+            there = ", ".join(name for _, name in socket.if_nameindex())
+            raise LocalError(f"there is no interface {interface!r}; there are {there}") from None
         self._out = socket.socket(kind, socket.SOCK_DGRAM)
         self._in = socket.socket(kind, socket.SOCK_DGRAM)
         try:

@@ -9,7 +9,7 @@ import attrs
 from ice.cli.display import Display, plural
 from ice.media.path_quality import Direction, Grade, Path
 
-COLUMNS: Final = ("", "latency", "(95 %)", "jitter", "(highest)", "loss", "")
+COLUMNS: Final = ("", "latency", "(95 %)", "jitter", "(highest)", "loss", "verdict")
 WORDS: Final = {
     Grade.IDEAL: "Ideal: nothing on this way disturbs voice.",
     Grade.ACCEPTABLE: "Acceptable: voice works, at some cost in delay or in words.",

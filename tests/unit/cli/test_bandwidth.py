@@ -130,6 +130,7 @@ class Bandwidth(SynchronousTestCase):
             (("nothing",), "no such mission file"),
             (("--users", 5, "--codec", "opus"), "give one --codec"),
             (("--users", 5, "--channels", 2, "--joined", 3), "at most all 2"),
+            ((self.mission, "--measure"), "leave out the mission"),
             (("--chart", self.folder / "a.gif"), ".svg or a .png"),
         ):
             error = self.ask(*words).exception
