@@ -201,27 +201,30 @@ def _alike(
 ) -> tuple[Channel, ...]:
     """The channels of a site that no mission describes."""
     from ice.planning.bandwidth import Voice, extension_octets
-    from ice.planning.site import ALIAS, Channel
+    from ice.planning.site import ALIAS, Channel, bitrate_of
 
     encoders, chosen = find_encoders(codecs) or [SITE_ENCODER], framings or (SITE_FRAMING_MS,)
     if len(encoders) > 1 or len(chosen) > 1:
         raise LocalError("the channels of a site are alike: give one --codec and one --framing, or a mission")
     row = encoder_of(encoders[0])
-    voice = Voice.at(row.bitrate, chosen[0], extension=extension_octets(ALIAS, priority=True))
+    bitrate, warning = bitrate_of(row)
+    voice = Voice.at(bitrate, chosen[0], extension=extension_octets(ALIAS, priority=True))
     return tuple(
-        Channel(f"channel {number + 1}", row.name, voice, seal, fdx) for number in range(channels or 1)
+        Channel(f"channel {number + 1}", row.name, voice, seal, fdx, warning=warning)
+        for number in range(channels or 1)
     )
 
 
 def _table(codecs: Sequence[str], framings: Sequence[int], alias: str) -> tuple[Channel, ...]:
     """A row for each codec and framing."""
     from ice.planning.bandwidth import Seal, Voice, extension_octets
-    from ice.planning.site import Channel
+    from ice.planning.site import Channel, bitrate_of
 
     extension = extension_octets(alias, priority=True) if alias else 0
     rows = []
     for encoder, framing in itertools.product(find_encoders(codecs) or ENCODERS, framings or FRAMINGS):
         row = encoder_of(encoder)
-        voice = Voice.at(row.bitrate, framing, extension=extension)
-        rows.append(Channel(f"{row.name}, {framing} ms", row.name, voice, Seal.CLEAR))
+        bitrate, warning = bitrate_of(row)
+        voice = Voice.at(bitrate, framing, extension=extension)
+        rows.append(Channel(f"{row.name}, {framing} ms", row.name, voice, Seal.CLEAR, warning=warning))
     return tuple(rows)

@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from ice.errors import LocalError
-from ice.media.engage import Carried, encoder_of
+from ice.media.engage import Carried, EngageCodec, encoder_of
 from ice.mission.model import Group, GroupType, Mission
 from ice.mission.voice import is_audio
 from ice.planning.bandwidth import (
@@ -192,10 +192,7 @@ def channel_of(group: Group, *, alias: str = ALIAS) -> Channel:
     framing_ms = audio.framing_ms or 60
     if audio.block_count and row.carried is not Carried.UNSUPPORTED:
         framing_ms = row.framing_ms(framing_ms, audio.block_count)
-    bitrate, warning = row.bitrate, ""
-    if not bitrate:
-        bitrate = LINEAR_PCM_BITS_S if row.codec == "l16" else PER_USER_BITS_S
-        warning = f"{row.name} has no bit rate of its own; planned with {bitrate // 1000} kbit/s"
+    bitrate, warning = bitrate_of(row)
     extension = 0 if audio.no_hdr_ext else extension_octets(alias, priority=True)
     return Channel(
         name=group.name,
@@ -210,6 +207,14 @@ def channel_of(group: Group, *, alias: str = ALIAS) -> Channel:
         rallypoint=bool(group.rallypoints),
         warning=warning,
     )
+
+
+def bitrate_of(row: EngageCodec) -> tuple[int, str]:
+    """With how many bit/s an encoder is planned, and, where it has no rate of its own, a sentence that says so."""
+    if row.bitrate:
+        return row.bitrate, ""
+    bitrate = LINEAR_PCM_BITS_S if row.codec == "l16" else PER_USER_BITS_S
+    return bitrate, f"{row.name} has no bit rate of its own; planned with {bitrate // 1000} kbit/s"
 
 
 def plan(site: Site) -> SitePlan:
