@@ -178,6 +178,34 @@ class Hearing(SynchronousTestCase):
             self.assertTrue(4_000 < amount(heard[-12_000:], hertz) < 6_000)
         room.listen(1.5)
         self.assertEqual(len(room.of(BurstEnded)), 3)
+
+    def test_muted(self) -> None:
+        """Who is muted is not heard, but followed: his burst begins, is shown and ends, and he is heard again from the moment that he may be."""
+        room = Room()
+        anna = room.say(tone(300, 1.5), 1, alias="Anna")
+        bob = room.say(tone(700, 1.5), 2, alias="Bob")
+        room.listen(0.4)
+        room.listener.muted = frozenset({bob.ssrc})
+        heard = room.listen(0.4)
+        self.assertGreater(amount(heard, 300), 7_000)
+        self.assertLess(amount(heard, 700), 1)
+        self.assertEqual({each.alias for each in room.listener.talking(room.now)}, {"Anna", "Bob"})
+        room.listener.muted = frozenset({anna.ssrc})
+        heard = room.listen(0.4)
+        self.assertLess(amount(heard, 300), 1)
+        self.assertGreater(amount(heard, 700), 7_000)
+        room.listen(1.0)
+        self.assertEqual(len(room.of(BurstEnded)), 2)
+        self.assertEqual(room.listener.statistics().counters.missing, 0)
+
+    def test_muted_before_the_first_word(self) -> None:
+        """Who is muted when he begins is told all the same, and nothing of him is in the sound."""
+        room = Room()
+        bob = BurstSender(codecs.encoder("l16"), chance=random.Random(2))
+        room.listener.muted = frozenset({bob.ssrc})
+        room.say(tone(700, 0.5), 2, talker=bob)
+        self.assertFalse(room.listen(1.5).any())
+        self.assertEqual((len(room.of(BurstBegan)), len(room.of(BurstEnded))), (1, 1))
         self.assertTrue(room.listener.idle)
 
     def test_gain_per_talker(self) -> None:
