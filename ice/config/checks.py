@@ -95,6 +95,7 @@ def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()
     findings = [problem_finding(problem, Severity.WARNING) for problem in loaded.warnings]
     trust, about_trust = _check_trust(loaded, now)
     findings += about_trust
+    findings += _check_salt(loaded)
     wanted = set(purposes) or _purposes(loaded)
     for purpose in Purpose:
         if purpose in wanted:
@@ -374,11 +375,27 @@ def _check_trusted(
     yield Finding(Severity.ERROR, str(path), refusal.sentence, remedy)
 
 
-def _check_mode(key: Path) -> Iterator[Finding]:
+def _check_salt(loaded: Loaded) -> Iterator[Finding]:
+    """Whether traffic keys can be made: the salt file, where one is named."""
+    settings = loaded.config.traffic
+    if settings.salt_file is None:
+        return
+    try:
+        settings.salt()
+    except LocalError as error:
+        setting = ("traffic", "salt_file")
+        message, _, remedy = str(error).partition("; ")
+        line = loaded.positions.line(setting)
+        yield Finding(Severity.ERROR, str(loaded.path), message, remedy, line, dotted(setting))
+        return
+    yield from _check_mode(settings.salt_file, "read the salt of traffic keys")
+
+
+def _check_mode(key: Path, may: str = "use this private key") -> Iterator[Finding]:
     if key_mode_warning(key) is None:
         return
     mode = stat.S_IMODE(key.stat().st_mode)
-    message = f"mode {mode:04o} lets others than the owner use this private key"
+    message = f"mode {mode:04o} lets others than the owner {may}"
     yield Finding(Severity.WARNING, str(key), message, f"chmod 600 {key}")
 
 

@@ -272,6 +272,57 @@ class Faults(Site):
         self.assertEqual((found.severity, found.line, found.key), (Severity.WARNING, 2, "rallypoint.listen"))
 
 
+class Salt(Site):
+    def salt(self, text: str, mode: int = 0o600) -> Path:
+        self.write('# a comment\n[traffic]\nsalt_file = "salt"\n')
+        path = self.folder / "salt"
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def test_well(self) -> None:
+        """Nothing is said of a salt that is one, and that the owner alone can read."""
+        self.salt("0123456789abcdef" * 2 + "\n")
+        self.assertEqual(self.findings(), [])
+
+    def test_missing(self) -> None:
+        """A file that is not there is an error at the line that names it."""
+        self.salt("").unlink()
+        found = self.finding()
+        self.assertEqual((found.line, found.key), (3, "traffic.salt_file"))
+        self.check(
+            found,
+            Severity.ERROR,
+            self.folder / "ice.toml",
+            f"{self.folder}/salt: the salt of traffic keys cannot be read: No such file",
+            "",
+        )
+
+    def test_no_salt(self) -> None:
+        """What is no salt is an error with a way out, and does not repeat what stands there."""
+        self.salt("c0ffee")
+        found = self.finding()
+        self.check(
+            found,
+            Severity.ERROR,
+            self.folder / "ice.toml",
+            "expected 32 hexadecimal digits",
+            "copy the file from",
+        )
+        self.assertNotIn("c0ffee", str(found))
+
+    def test_mode(self) -> None:
+        """A salt that others can read is a warning."""
+        path = self.salt("0123456789abcdef" * 2, 0o640)
+        self.check(
+            self.finding(),
+            Severity.WARNING,
+            path,
+            "mode 0640 lets others than the owner read the salt of traffic keys",
+            f"chmod 600 {path}",
+        )
+
+
 class Mesh(Site):
     def test_peering_file(self) -> None:
         """A peering file that is missing, wrong or odd is warned about: the Rallypoint starts without it."""
