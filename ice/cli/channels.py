@@ -117,7 +117,9 @@ def one(words: Wanted) -> Channel:
     if len(words.channels) == 1:
         return words.channels[0]
     names = ", ".join(f"'{channel.name}'" for channel in words.channels)
-    raise LocalError(f"which group? The mission has {names}: add /NAME to its file")
+    raise LocalError(
+        f"which group? There are {names}: name one behind the file, as in FILE/{words.channels[0].name}"
+    )
 
 
 def configuration(path: Path | None, words: Wanted) -> Loaded | None:
@@ -264,9 +266,6 @@ class Networks:
     def stale(self) -> int:
         """Datagrams dropped because this program stood still."""
         return sum(network.wake.dropped_stale for network in self.links)
-
-
-Place = Networks
 
 
 def _found() -> bool:

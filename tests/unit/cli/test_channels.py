@@ -157,7 +157,7 @@ class WordsTests(Case):
         file = self.usual()
         self.assertEqual(one(wanted([f"{file}/Red"])).name, "Red")
         error = self.assertRaises(LocalError, one, wanted([file]))
-        self.assertIn("'Red', 'Blue Team': add /NAME to its file", str(error))
+        self.assertIn("There are 'Red', 'Blue Team': name one behind the file, as in FILE/Red", str(error))
 
 
 class PasswordTests(Case):
