@@ -13,6 +13,7 @@ from typing import Final
 
 from ice.link.frame import Flag
 from ice.media.floor import Decision, Floor
+from ice.media.probe import is_probe
 from ice.media.rtp import MalformedRtp, Packet, Talk, TalkFlag
 
 NAMES_MAX: Final = 256  # talkers of one stream whose names are remembered
@@ -30,7 +31,7 @@ class FloorEars:
 
     def datagram(self, payload: bytes, flags: int, now: float) -> tuple[Decision, ...]:
         """A datagram came, with the link's ``flags`` (:class:`ice.link.frame.Flag`); what is no RTP says nothing."""
-        if flags & Flag.DATA:
+        if flags & Flag.DATA or is_probe(payload):
             return _NOTHING
         try:
             packet = Packet.decode(payload)

@@ -38,6 +38,7 @@ from ice.media.jitter import JitterBuffer
 from ice.media.library import CodecMissing
 from ice.media.mixer import SILENCE_DBOV, Limiter, accumulate
 from ice.media.payload_map import DEFAULT, PayloadMap
+from ice.media.probe import is_probe
 from ice.media.receiver import Receiver
 from ice.media.rtp import NOBODY, MalformedRtp, Packet, Talk, TalkFlag
 from ice.media.table import PCMU
@@ -212,7 +213,7 @@ class Listener:
         self._octets += len(payload)
         if sequence is not None:
             self._count_missed(self._source(source), sequence)
-        if flags & Flag.DATA:
+        if flags & Flag.DATA or is_probe(payload):
             self._refused["data"] += 1
             return
         try:

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ice.link.frame import Flag
 from ice.media.floor import Claim, Floor, Granted, Muted, Reason, Refused, Rules, Unmuted, Usurped
 from ice.media.floor_ears import NAMES_MAX, FloorEars
+from ice.media.probe import Kind, Probe
 from ice.media.rtp import Extension, Packet, Talk, TalkFlag
 
 ANNA, BOB, CHIEF, WE = 0x11, 0x22, 0x33, 0x44
@@ -42,6 +43,11 @@ class FloorEarsTests(SynchronousTestCase):
         self.assertEqual(self.claims(0.3), [Claim(ANNA, 3)])
         self.hear(0.3, ANNA, Talk("Anna"))
         self.assertEqual(self.claims(0.4), [Claim(ANNA, 0)], "what is left out is 0")
+
+    def test_probes(self) -> None:
+        """A measurement holds no floor, where no flag of a link tells it from speech."""
+        self.assertEqual(self.ears.datagram(Probe(Kind.PROBE, 1, 2, 3, 4).encode(), 0, 0.0), ())
+        self.assertEqual(self.claims(0.1), [])
 
     def test_nothing_said(self) -> None:
         """Who never says anything of himself has the lowest rank."""

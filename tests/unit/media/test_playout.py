@@ -29,6 +29,7 @@ from ice.media.playout import (
     Listener,
     TalkerNamed,
 )
+from ice.media.probe import Kind, Probe
 from ice.media.quality import compare
 from ice.media.rtp import Packet
 
@@ -412,6 +413,7 @@ class Counting(SynchronousTestCase):
         """Data, no RTP, unknown and impossible payloads: each under its word, and nothing is heard."""
         listener = Listener()
         listener.datagram(b"{}", Flag.DATA, 1, 0.0)
+        listener.datagram(Probe(Kind.ASK, 1, 2, 3, 4).encode(), 0, 1, 0.0)  # multicast carries no flags
         listener.datagram(b"short", 0, 1, 0.0)
         listener.datagram(Packet(77, 1, 2, 3, b"x").encode(), 0, 1, 0.0)
         listener.datagram(Packet(96, 1, 2, 3, b"odd").encode(), 0, 1, 0.0)
@@ -420,9 +422,9 @@ class Counting(SynchronousTestCase):
         statistics = listener.statistics()
         self.assertEqual(
             dict(statistics.refused),
-            {"data": 1, "rtp-too-short": 1, "payload-type": 1, "payload-odd": 1, "payload-empty": 2},
+            {"data": 2, "rtp-too-short": 1, "payload-type": 1, "payload-odd": 1, "payload-empty": 2},
         )
-        self.assertEqual(statistics.datagrams, 6)
+        self.assertEqual(statistics.datagrams, 7)
         self.assertFalse(listener.pull(960, 1.0).any())
         self.assertEqual(listener.events(), [])
 
