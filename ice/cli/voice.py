@@ -139,6 +139,7 @@ class Ear:
         self._display = display
         self._trace = trace
         self._floor = floor
+        self._unplayable: set[int] = set()  # payload types that were told
 
     # -- ice.streams.interface.Receiver
 
@@ -196,6 +197,12 @@ class Ear:
                     "digit", f"{name_of('', event.source)} pressed {event.digit}",
                     **self._who(event.source, ""), digit=event.digit,
                 )  # fmt: skip
+        for number, why in self.listener.unplayable.items():
+            if number not in self._unplayable:
+                self._unplayable.add(number)
+                self._display.say(
+                    "unplayable", f"something came that cannot be played: {why}", payload_type=number, why=why
+                )
 
     def meters(self) -> list[Meter]:
         """Who talks now."""

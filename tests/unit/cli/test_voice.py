@@ -31,6 +31,7 @@ from ice.errors import LocalError
 from ice.link.frame import Flag
 from ice.media.devices import Loudspeaker
 from ice.media.payload import Pcm
+from ice.media.rtp import Packet
 from ice.streams.memory import Collector, MemoryNetwork
 from ice.streams.notices import Notice
 
@@ -260,6 +261,19 @@ class VoiceTests(SynchronousTestCase):
         self.assertIsInstance(row, Meter)
         self.assertEqual((row.name, row.lost, row.late), ("Anna", 0, 0))
         self.assertGreater(row.level_dbov, -20)
+
+    def test_unplayable(self) -> None:
+        """What comes and cannot be played is told once, with what helps, instead of being silence."""
+        self.playout.start()
+        stream = self.network.join("town", Collector(), listen=False)
+        self.clock.advance(0)
+        for number in (79, 79, 5):
+            stream.send(Packet(number, 1, 160, 7, b"whatever").encode())
+        self.run_for(0.1)
+        told = self.told.named("unplayable")
+        self.assertEqual([fields["payload_type"] for fields in told], [79, 5])
+        self.assertIn("MELPe", str(told[0]["why"]))
+        self.assertEqual(self.told.named("began"), [])
 
     def test_full_sink(self) -> None:
         """A sink that takes no more ends the playout, and whoever waits is told, also who asks later."""
