@@ -24,7 +24,7 @@ same group, the kernel reports nothing on our leaving and joining.
 
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, Protocol
 
 import attrs
@@ -32,8 +32,10 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from ice.net import batch
 from ice.net import multicast_options as options
 from ice.net.addresses import Address
+from ice.net.batch import Intake, Outlet
 from ice.net.clock import DelayedCall
 from ice.net.interfaces import Interface, InterfaceWatch
 from ice.net.multicast_options import RECEIVE_BUFFER
@@ -43,6 +45,7 @@ MAX_DATAGRAM: Final = (
     65_507  # the largest payload of one UDP datagram over IPv4; over IPv6 no more is taken either
 )
 BATCH: Final = 32  # datagrams of one socket before others have their turn: a millisecond of Python
+MAX_KNOWN: Final = 1_024  # senders whose address is kept as text; a flood of invented ones costs no more
 PULSE_S: Final = 1.0  # how often a closed place is tried, and a silent one looked at
 FAILING_S: Final = 1.0  # nothing could be sent for this long: the path is closed
 REJOIN_S: Final = 8.0
@@ -96,10 +99,17 @@ class Received(Protocol):
         """``data`` came from ``sender``."""
 
 
-class MulticastSocket:
-    """A :class:`Place` in use: :meth:`start` it, :meth:`send` at any time, :meth:`stop` it.
+class ReceivedMany(Protocol):
+    """What a socket does with all that a turn has brought."""
 
-    ``received(data, sender)`` gets each datagram of others, 1 to 65,507 bytes.  ``changed(up, why)`` is called when the place becomes usable or ceases to be, the first time from
+    def __call__(self, datagrams: list[tuple[bytes, Address]]) -> None:
+        """These came, in this order, each with its sender: at least one, at most :data:`BATCH`.  The same sender is the same object for as long as it is known."""
+
+
+class MulticastSocket:
+    """A :class:`Place` in use: :meth:`start` it, :meth:`send` or :meth:`send_many` at any time, :meth:`stop` it.
+
+    ``received(data, sender)`` gets each datagram of others, 1 to 65,507 bytes; ``received_many``, where given, gets them by the turn instead, for who has many.  ``changed(up, why)`` is called when the place becomes usable or ceases to be, the first time from
     :meth:`start`; ``why`` is a sentence.  ``watch``: share one among all the sockets of a program.  ``listen``, ``talk``: do only one of the two.
     """
 
@@ -109,15 +119,18 @@ class MulticastSocket:
         self,
         reactor: Any,
         place: Place,
-        received: Received,
+        received: Received | None,
         changed: Callable[[bool, str], None],
         *,
+        received_many: ReceivedMany | None = None,
         rejoin_s: float = REJOIN_S,
         listen: bool = True,
         talk: bool = True,
         watch: InterfaceWatch | None = None,
+        intake: Intake | None = None,
+        outlet: Outlet | None = None,
     ) -> None:
-        """``rejoin_s``: join again after so much silence, in seconds; 0: never."""
+        """``rejoin_s``: join again after so much silence, in seconds; 0: never.  ``intake``, ``outlet``: those of :mod:`ice.net.batch`, unless a test has its own."""
         self.place = place
         self.counts = SocketCounts()
         self.up = False
@@ -126,7 +139,11 @@ class MulticastSocket:
         self.heard_at: float | None = None
         self._reactor = reactor
         self._received = received
+        self._received_many = received_many
         self._changed = changed
+        self._intake = intake if intake is not None else batch.intake()
+        self._outlet = outlet if outlet is not None else batch.outlet()
+        self._known = _Known(self._meet)
         self._rejoin_s = rejoin_s
         self._listen = listen
         self._talk = talk
@@ -188,6 +205,21 @@ class MulticastSocket:
             self._sent_again()
         return True
 
+    def send_many(self, datagrams: Sequence[bytes]) -> int:
+        """Send them to ``place.tx`` in order; how many the kernel took.  The others are counted by reason."""
+        tx, counts = self._tx, self.counts
+        if tx is None:
+            counts.unsent["closed"] += len(datagrams)
+            return 0
+        given = self._outlet.give(tx, datagrams, self._to)
+        counts.sent += given.sent
+        counts.sent_bytes += given.sent_bytes
+        for error in given.errors:
+            self._not_sent(OSError(error, ""))
+        if self._failing_since is not None and given.sent:
+            self._sent_again()
+        return given.sent
+
     def status(self) -> SocketStatus:
         """How it stands."""
         using = self._using
@@ -207,6 +239,7 @@ class MulticastSocket:
         """Open, close, or join again, as the interfaces are now."""
         if not self._running:
             return
+        self._known.clear()  # who we are may have changed
         try:
             wanted = choose(self.place, self._watch, listen=self._listen, talk=self._talk)
         except Closed as closed:
@@ -261,6 +294,7 @@ class MulticastSocket:
             self._tell(False, f"{step}: {why}")
             return
         self._using = interface
+        self._known.clear()
         counts.opens += 1
         self._quiet_since = self._reactor.seconds()
         self._failing_since = None
@@ -389,41 +423,53 @@ class MulticastSocket:
         if self._stood_still():
             return
         strict = using is not None and rx.family == socket.AF_INET6 and self._hears_group
-        for _ in range(BATCH):
+        taken = self._intake.take(rx, BATCH, MAX_DATAGRAM, using.index if strict and using is not None else 0)
+        counts.receive_errors += taken.failed
+        counts.empty += taken.empty
+        counts.too_large += taken.too_large
+        counts.other_interface += taken.other_interface
+        if taken.dropped is not None and taken.dropped != self._dropped:
+            counts.kernel_dropped += (taken.dropped - self._dropped) & 0xFFFF_FFFF
+            self._dropped = taken.dropped
+        known = self._known
+        heard = [
+            (data, sender)
+            for data, key in zip(taken.datagrams, taken.senders, strict=True)
+            if (sender := known[key]) is not None
+        ]
+        counts.own += len(taken.datagrams) - len(heard)
+        if not heard:
+            return
+        self.heard_at = self._quiet_since = self._reactor.seconds()
+        if self._received_many is not None:
+            counts.received += len(heard)
+            counts.received_bytes += sum([len(data) for data, _ in heard])
             try:
-                data, ancillary, flags, sender = rx.recvmsg(MAX_DATAGRAM + 1, options.ANCILLARY_BYTES)
-            except (BlockingIOError, InterruptedError):
+                self._received_many(heard)
+            except Exception:
+                self._owner_failed()
+            return
+        assert self._received is not None
+        for data, sender in heard:
+            counts.received += 1
+            counts.received_bytes += len(data)
+            try:
+                self._received(data, sender)
+            except Exception:
+                self._owner_failed()
+            if self._rx is not rx:  # the owner has stopped us
                 break
-            except OSError:
-                counts.receive_errors += 1
-                break
-            if ancillary:
-                dropped = options.dropped_so_far(ancillary)
-                if dropped is not None and dropped != self._dropped:
-                    counts.kernel_dropped += (dropped - self._dropped) & 0xFFFF_FFFF
-                    self._dropped = dropped
-                if strict and using is not None and options.arrived_on(ancillary) not in (0, using.index):
-                    counts.other_interface += 1
-                    continue
-            if sender[1] == self._own_port and self._is_own(sender[0]):
-                counts.own += 1
-            elif len(data) > MAX_DATAGRAM or flags & socket.MSG_TRUNC:
-                counts.too_large += 1
-            elif not data:
-                counts.empty += 1
-            else:
-                self.heard_at = self._quiet_since = self._reactor.seconds()
-                counts.received += 1
-                counts.received_bytes += len(data)
-                try:
-                    self._received(data, Address(sender[0], sender[1]))
-                except Exception:
-                    counts.owner_errors += 1
-                    if not self._failed:  # once: fifty lines a second say no more
-                        self._failed = True
-                        self._log.failure("whoever hears {place} failed", place=str(self.place.rx))
-                if self._rx is not rx:  # the owner has stopped us
-                    break
+
+    def _owner_failed(self) -> None:
+        self.counts.owner_errors += 1
+        if not self._failed:  # once: fifty lines a second say no more
+            self._failed = True
+            self._log.failure("whoever hears {place} failed", place=str(self.place.rx))
+
+    def _meet(self, key: Hashable) -> Address | None:
+        """Who sends under this key; None: ourselves."""
+        host, port = self._intake.host_and_port(key)
+        return None if port == self._own_port and self._is_own(host) else Address(host, port)
 
     def _stood_still(self) -> bool:
         """Where we have not run for :data:`STILL_S` (the machine slept, a debugger), what waits is old speech: nobody is to hear it."""
@@ -456,6 +502,20 @@ class MulticastSocket:
         except Exception:
             self.counts.owner_errors += 1
             self._log.failure("whoever uses {place} failed", place=str(self.place.rx))
+
+
+class _Known(dict[Hashable, Address | None]):
+    """Senders by their keys; who is not there is met."""
+
+    def __init__(self, meet: Callable[[Hashable], Address | None]) -> None:
+        super().__init__()
+        self._meet = meet
+
+    def __missing__(self, key: Hashable) -> Address | None:
+        if len(self) >= MAX_KNOWN:
+            self.clear()
+        self[key] = sender = self._meet(key)
+        return sender
 
 
 def _number(interface: Interface | None) -> int:

@@ -7,9 +7,10 @@ import struct
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.net import multicast, place
 from ice.net import multicast_options as options
-from ice.net import place
 from ice.net.addresses import Address
+from ice.net.batch import Given, Intake, Outlet, PythonIntake, PythonOutlet
 from ice.net.interfaces import IFF_MULTICAST, IFF_RUNNING, IFF_UP, Interface, InterfaceWatch, interfaces
 from ice.net.multicast import BATCH, MAX_DATAGRAM, PULSE_S, MulticastSocket, Place
 
@@ -27,6 +28,9 @@ def port() -> int:
 
 class Case(SynchronousTestCase):
     """Sockets on loopback, in a test that is their reactor."""
+
+    intake: Intake | None = None  # what is in use here
+    outlet: Outlet | None = None
 
     def setUp(self) -> None:
         self.loop = Loop()
@@ -52,7 +56,8 @@ class Case(SynchronousTestCase):
         def changed(up: bool, why: str) -> None:
             self.paths.append((up, why))
 
-        made = MulticastSocket(self.loop, place, received, changed, watch=self.watch, **more)  # type: ignore[arg-type]
+        more = {"watch": self.watch, "intake": self.intake, "outlet": self.outlet} | more
+        made = MulticastSocket(self.loop, place, received, changed, **more)  # type: ignore[arg-type]
         made.start()
         self.addCleanup(made.stop)
         return made
@@ -267,7 +272,7 @@ class Hearing(Case):
     def test_another_interface(self) -> None:
         """A datagram of the same IPv6 group that came by another interface is not ours; by ours it is."""
         lo = self.machine["lo"]
-        b = self.socket(self.place(), "b")
+        b = self.socket(self.place(), "b", intake=PythonIntake())
         b.place = Place(Address("ff15::1", self.port), Address("ff15::1", self.port), "lo")
         real, came = b._rx, [9, lo.index]
 
@@ -285,6 +290,115 @@ class Hearing(Case):
         b._rx = real
         self.assertEqual((b.counts.other_interface, b.counts.received), (1, 1))
         b.stop()
+
+
+class Many(Case):
+    """Datagrams by the turn."""
+
+    def gather(self, *places: Place) -> tuple[MulticastSocket, list[list[tuple[bytes, Address]]]]:
+        """Somebody who hears by the turn."""
+        turns: list[list[tuple[bytes, Address]]] = []
+        made = MulticastSocket(
+            self.loop, self.place(), None, lambda up, why: None, received_many=turns.append,
+            watch=self.watch, intake=self.intake, outlet=self.outlet,
+        )  # fmt: skip
+        made.start()
+        self.addCleanup(made.stop)
+        return made, turns
+
+    def test_by_the_turn(self) -> None:
+        """What a turn brings comes in one call, in order, without our own, and each sender is one object."""
+        a, (b, turns) = self.socket(self.place(), "a"), self.gather()
+        words = [b"%d" % number for number in range(BATCH - 3)]
+        self.assertEqual(a.send_many(words), len(words))
+        b.send_many([b"own", b"own"])
+        a.send(b"last")
+        self.assertTrue(self.loop.until(lambda: turns and b.counts.own == 2))
+        (heard,) = turns
+        self.assertEqual([data for data, _ in heard], [*words, b"last"])
+        self.assertEqual(len({id(sender) for _, sender in heard}), 1)
+        self.assertEqual(heard[0][1].port, a._own_port)
+        self.assertEqual((b.counts.received, b.counts.received_bytes), (30, sum(map(len, words)) + 4))
+        self.assertEqual((a.counts.sent, a.counts.sent_bytes), (30, sum(map(len, words)) + 4))
+        self.stop(a, b)
+
+    def test_many_senders(self) -> None:
+        """A flood of senders is forgotten now and then, and each datagram still has its own."""
+        self.patch(multicast, "MAX_KNOWN", 3)
+        (b, turns), others = self.gather(), [self.socket(self.place(), "a") for _ in range(5)]
+        for round in range(2):
+            for number, each in enumerate(others):
+                each.send(b"%d of %d" % (number, round))
+        self.assertTrue(self.loop.until(lambda: sum(map(len, turns)) == 10))
+        self.assertEqual(
+            [(data, sender.port) for turn in turns for data, sender in turn],
+            [(b"%d of %d" % (n, r), each._own_port) for r in range(2) for n, each in enumerate(others)],
+        )
+        self.assertLessEqual(len(b._known), 3)
+        self.stop(b, *others)
+
+    def test_some_that_cannot_be_sent(self) -> None:
+        """One datagram that the kernel refuses does not keep the others; each is counted."""
+        a, (b, turns) = self.socket(self.place(), "a"), self.gather()
+        self.assertEqual(a.send_many([b"one", bytes(MAX_DATAGRAM + 1), b"two"]), 2)
+        self.assertEqual((a.counts.unsent, a.counts.sent, a.counts.sent_bytes), ({"emsgsize": 1}, 2, 6))
+        self.assertTrue(self.loop.until(lambda: sum(map(len, turns)) == 2))
+        a.stop()
+        self.assertEqual(a.send_many([b"one", b"two"]), 0)
+        self.assertEqual(a.counts.unsent, {"emsgsize": 1, "closed": 2})
+        b.stop()
+
+    def test_an_owner_who_fails(self) -> None:
+        """What the owner raises is counted and told once, and the next turn is given all the same."""
+        a, (b, _) = self.socket(self.place(), "a"), self.gather()
+
+        def fails(datagrams: object) -> None:
+            raise RuntimeError("of its own")
+
+        b._received_many = fails
+        for count in (1, 2):
+            a.send(b"one")
+            self.assertTrue(self.loop.until(lambda count=count: b.counts.owner_errors == count))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.stop(a, b)
+
+    def test_a_firewall(self) -> None:
+        """A path that refuses everything is closed within a second, and opens with what goes out."""
+        a = self.socket(self.place(), "a")
+
+        class Refusing:
+            def give(self, sock: object, datagrams: list[bytes], to: object) -> Given:
+                return Given(0, 0, [errno.EPERM] * len(datagrams))
+
+        works, a._outlet = a._outlet, Refusing()  # type: ignore[assignment]
+        a.send_many([b"one", b"two"])
+        self.loop.rightNow += 1.0
+        a.send_many([b"three"])
+        self.assertFalse(a.up)
+        self.assertIn("firewall", a.why)
+        a._outlet = works
+        a.send_many([b"four"])
+        self.assertTrue(a.up)
+        self.assertEqual(a.counts.unsent, {"eperm": 3})
+        a.stop()
+
+
+class PureTalking(Talking):
+    """The same without anything compiled."""
+
+    intake, outlet = PythonIntake(), PythonOutlet()
+
+
+class PureHearing(Hearing):
+    """The same without anything compiled."""
+
+    intake, outlet = PythonIntake(), PythonOutlet()
+
+
+class PureMany(Many):
+    """The same without anything compiled."""
+
+    intake, outlet = PythonIntake(), PythonOutlet()
 
 
 class Coming(Case):
