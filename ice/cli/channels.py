@@ -34,7 +34,7 @@ from ice.streams.connect import network_of
 from ice.streams.interface import Network, Receiver, Stream
 from ice.streams.rallypoint import Notice, RallypointNetwork
 from ice.streams.sealed import advice
-from ice.streams.team import GroupStatus, Team, team_of
+from ice.streams.team import Team, team_of
 
 MISSION_ENDING: Final = re.compile(r"\.(?:json|ice|mission|png|svg)(?=/|$)", re.IGNORECASE)
 MAX_SECRET_BYTES: Final = 4_096
@@ -210,10 +210,9 @@ class Networks:
 
     def tell_sealing(self, display: Display, channel: Channel) -> None:
         """Say how a mission's group is sealed, and what was refused because it was not."""
-        status = self._status(channel)
-        if status is None:
+        if channel.group is None:
             return
-        sealing = status.sealing
+        sealing = self.teams[channel.mission].sealing(channel.stream_id)
         refused = ", ".join(f"{count} {reason}" for reason, count in sealing.refused.items())
         display.say(
             "sealing",
@@ -224,11 +223,11 @@ class Networks:
 
     def tell_refused(self, display: Display, channel: Channel) -> None:
         """Say, once for each reason, that somebody talks there whom we cannot open: who hears nothing wants to know why."""
-        status = self._status(channel)
-        if status is None:
+        if channel.group is None:
             return
+        sealing = self.teams[channel.mission].sealing(channel.stream_id)
         told = self._refused.setdefault(channel.stream_id, set())
-        for reason in sorted(set(status.sealing.refused) - told):
+        for reason in sorted(set(sealing.refused) - told):
             told.add(reason)
             meaning = advice(Refused(reason))
             display.say(
@@ -237,13 +236,6 @@ class Networks:
                 reason=reason,
                 advice=meaning,
             )
-
-    def _status(self, channel: Channel) -> GroupStatus | None:
-        """How a mission's group stands; none for a stream, and for what has not been joined."""
-        if channel.group is None:
-            return None
-        found = self.teams[channel.mission].status()
-        return next((each for each in found if each.failover.stream_id == channel.stream_id), None)
 
     def patience_s(self, channel: Channel) -> float:
         """How long a channel may wait before it is known whether there is a way: until it fails over."""

@@ -131,9 +131,7 @@ class Team:
 
         Raises :class:`LocalError` for a stream of no group, and for one that is joined already.
         """
-        branch = self._branches.get(checked_stream_id(stream_id))
-        if branch is None:
-            raise LocalError(f"mission '{self.mission.name}' has no group whose stream is {stream_id!r}")
+        branch = self._branch(checked_stream_id(stream_id))
         stream = branch.sealed.join(stream_id, receiver, listen=listen, talk=talk)
         below = getattr(stream, "inner", stream)
         assert isinstance(below, FailoverStream)
@@ -165,6 +163,10 @@ class Team:
         """Whether any joined group can be talked on."""
         return any(joined.stream.up for joined in self._joined.values())
 
+    def sealing(self, stream_id: str) -> Sealing:
+        """How a group is sealed and what of it was refused; raises :class:`LocalError` for a stream of no group."""
+        return self._branch(stream_id).sealed.status(stream_id)
+
     def status(self) -> tuple[GroupStatus, ...]:
         """Each group that has been joined, in the order joined; those that were left again say so."""
         return tuple(
@@ -173,6 +175,12 @@ class Team:
             )
             for stream_id, joined in self._joined.items()
         )
+
+    def _branch(self, stream_id: str) -> _Branch:
+        branch = self._branches.get(stream_id)
+        if branch is None:
+            raise LocalError(f"mission '{self.mission.name}' has no group whose stream is {stream_id!r}")
+        return branch
 
 
 def team_of(

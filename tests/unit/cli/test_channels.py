@@ -357,9 +357,9 @@ class NetworksTests(Case):
         """Of a stream nothing is said; of a group in clear, that it is not encrypted."""
         words = wanted([self.usual(), "town"])
         networks = self.networks(Wanted(words.channels[:2], words.missions, ()))
-        for channel in words.channels:
-            networks.tell_sealing(self.told, channel)
-        self.assertEqual(self.told.sentences("sealing"), [], "none has been joined")
+        networks.tell_sealing(self.told, words.channels[2])
+        networks.tell_refused(self.told, words.channels[2])
+        self.assertEqual(self.told.events, [], "a stream")
         for channel in words.channels[:2]:
             networks.join(channel, Collector())
             networks.tell_sealing(self.told, channel)

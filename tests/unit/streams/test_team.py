@@ -278,7 +278,9 @@ class Groups(Case):
 
     def test_streams_of_no_group(self) -> None:
         """A stream that no group has is refused."""
-        self.assertRaises(LocalError, self.team(mission({})).join, "town-hall", Collector())
+        team = self.team(mission({}))
+        self.assertRaises(LocalError, team.join, "town-hall", Collector())
+        self.assertRaises(LocalError, team.sealing, "town-hall")
 
 
 class Talking(Case):
@@ -342,6 +344,7 @@ class Talking(Case):
         self.assertEqual(len({each.source for each in self.heard[1].datagrams[-40:]}), 1)
         sealing = self.teams[1].status()[0].sealing
         self.assertEqual((sealing.cipher, sealing.opened, sealing.refused), ("aes-256-gcm", 80, {}))
+        self.assertEqual(self.teams[1].sealing(self.teams[1].groups[0].stream_id), sealing)
 
     def test_clear_group(self) -> None:
         """A group without a key is joined like the others."""
