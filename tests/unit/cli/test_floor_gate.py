@@ -223,6 +223,24 @@ class GateTests(SynchronousTestCase):
         self.run_for(0.2)
         self.assertEqual(self.ticks(), [])
 
+    def test_one_call_for_many_packets(self) -> None:
+        """A packet moves the deadline on; the call that waits is left alone and looks again when it is due."""
+        anna, bob = self.person("Anna"), self.person("Bob")
+        self.say(anna)
+        self.run_for(0.5)
+        (before,) = [call for call in self.clock.getDelayedCalls() if "Gate._tick" in repr(call)]
+        self.run_for(0.2)
+        self.assertIn(before, self.clock.getDelayedCalls())
+        self.assertEqual(bob.told.events, [])
+
+    def test_after_the_end(self) -> None:
+        """Who has let go does not run out of time, and is not stopped by anybody."""
+        anna, chief = self.person("Anna", Rules(max_tx_s=3.0)), self.person("Chief", priority=9)
+        self.successResultOf(self.spoken(anna))
+        self.say(chief)
+        self.run_for(3.0)
+        self.assertEqual((anna.told.events, anna.gate.cut), ([], 0))
+
     def test_release(self) -> None:
         """Letting go frees the floor at the other end at once."""
         anna, bob = self.person("Anna"), self.person("Bob")

@@ -211,6 +211,19 @@ class RoomTests(SynchronousTestCase):
         named.meters(room.meters())
         self.assertEqual(len(self.told.rows), 1)
 
+    def test_ahead(self) -> None:
+        """What will sound only later is pulled for that moment, on every stream: a buffer that waits is read sooner."""
+        starts = []
+        for ahead_s in (0.0, 0.04):
+            room = self.room(red=1.0, blue=1.0)
+            self.say("red", tone(0.3, 400))
+            heard = []
+            for _ in range(20):
+                self.run_for(0.02)
+                heard.append(room.pull(FRAME, ahead_s))
+            starts.append(int(np.flatnonzero(np.concatenate(heard))[0]))
+        self.assertLess(starts[1], starts[0])
+
     def test_frames(self) -> None:
         """What is pulled has the length that was asked for, heard or not."""
         room = self.room(red=1.0, blue=2.0)

@@ -131,7 +131,9 @@ class FloorEarsTests(SynchronousTestCase):
         self.assertEqual(self.ears.name(ANNA), "Ann")
         for ssrc in range(0x1000, 0x1000 + NAMES_MAX):
             self.hear(0.3, ssrc, Talk("x"))
+            self.hear(0.3, BOB, Talk("Bob"))
         self.assertEqual(self.ears.name(ANNA), "SSRC 00000011")
+        self.assertEqual(self.ears.name(BOB), "Bob", "who goes on talking is not forgotten")
         self.assertEqual(len(self.ears._names), NAMES_MAX)
 
     def test_foreign_extensions(self) -> None:
