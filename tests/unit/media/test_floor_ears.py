@@ -129,9 +129,11 @@ class FloorEarsTests(SynchronousTestCase):
         self.assertEqual(self.ears.name(ANNA), "Anna")
         self.hear(0.2, ANNA, Talk("Ann"))
         self.assertEqual(self.ears.name(ANNA), "Ann")
-        for ssrc in range(0x1000, 0x1000 + NAMES_MAX):
+        self.hear(0.3, BOB, Talk("Bob"))
+        for count, ssrc in enumerate(range(0x1000, 0x1000 + NAMES_MAX)):
             self.hear(0.3, ssrc, Talk("x"))
-            self.hear(0.3, BOB, Talk("Bob"))
+            if count == NAMES_MAX // 2:
+                self.hear(0.3, BOB, Talk("Bob"))
         self.assertEqual(self.ears.name(ANNA), "SSRC 00000011")
         self.assertEqual(self.ears.name(BOB), "Bob", "who goes on talking is not forgotten")
         self.assertEqual(len(self.ears._names), NAMES_MAX)
