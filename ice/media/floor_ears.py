@@ -30,7 +30,7 @@ class FloorEars:
         self._names: dict[int, str] = {}
 
     def datagram(self, payload: bytes, flags: int, now: float) -> tuple[Decision, ...]:
-        """A datagram came, with the link's ``flags`` (:class:`ice.link.frame.Flag`); what is no RTP says nothing."""
+        """A datagram came, with the link's ``flags`` (:class:`ice.link.frame.Flag`); what is no RTP, or measures (:mod:`ice.media.probe`), says nothing."""
         if flags & Flag.DATA or is_probe(payload):
             return _NOTHING
         try:
