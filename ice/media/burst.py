@@ -61,7 +61,7 @@ class BurstSender:
     """Bursts of one talker through one encoder; see the module docstring.
 
     ``alias`` is clipped to what fits; ``priority`` 0–255; ``emergency`` marks every packet as urgent; ``node_id`` 16 bytes or none. ``chance``
-    is where the random counts come from. ``payload_types`` says under which numbers the stream knows the codec and telephone events.
+    is where the random counts come from; ``ssrc`` is kept where it is given (a translator keeps the talker's, RFC 3550 §7.2). ``payload_types`` says under which numbers the stream knows the codec and telephone events.
 
     ``extension`` whether header extensions are sent at all; ``extension_first`` on how many of the first packets, ``extension_every`` on each
     which packet after them (0: none); ``end_copies`` how often the last packet is sent with an extension, at least once.
@@ -84,6 +84,7 @@ class BurstSender:
         extension_every: int = EXTENSION_EVERY,
         end_copies: int = END_COPIES,
         chance: random.Random | None = None,
+        ssrc: int | None = None,
     ) -> None:
         self._encoder = encoder
         self._talk = Talk(clip_alias(alias), priority, TalkFlag(0), node_id)
@@ -97,12 +98,14 @@ class BurstSender:
         self._extension_first, self._extension_every = extension_first, extension_every
         self._end_copies = max(1, end_copies) if extension else 1
         self._chance = chance if chance is not None else random.SystemRandom()
+        self._given_ssrc = ssrc
         self._framing_s = encoder.samples / SAMPLE_RATE
         self._pressed_at: float | None = None
         self._waiting: list[Pcm] = []
         self._waiting_samples = 0
         self._frame = 0  # frames of this burst, those included that DTX left out
         self._sent = 0  # packets of this burst
+        self._told_from = 0  # the packet of this burst from which on its extensions count
         self._counted_at: float | None = None
         self.datagrams = 0  #: sent in all, copies of the end included
         self.bursts = 0
@@ -117,6 +120,19 @@ class BurstSender:
     def ssrc(self) -> int:
         """The synchronisation source of the burst that runs or ran last."""
         return self._ssrc
+
+    @property
+    def talk(self) -> Talk:
+        """Who talks, as the header extensions say it; its flags are of no account, each packet has its own.
+
+        Set amid a burst, the next packets say it as often as the first did.
+        """
+        return self._talk
+
+    @talk.setter
+    def talk(self, talk: Talk) -> None:
+        self._talk = talk
+        self._told_from = self._sent
 
     @property
     def timestamp(self) -> int:
@@ -138,7 +154,7 @@ class BurstSender:
             ticks = round((now - self._counted_at) * self._encoder.codec.clock_rate)
             self._start += max(ticks, (self._frame + 1) * self._encoder.timestamp_step)
         self._counted_at = self._pressed_at = now
-        self._frame = self._sent = 0
+        self._frame = self._sent = self._told_from = 0
         self._encoder.reset()
 
     def pcm(self, samples: Pcm) -> list[Sending]:
@@ -199,7 +215,8 @@ class BurstSender:
             raise LocalError("no burst is running; press before there is sound to send")
 
     def _count_anew(self) -> None:
-        self._ssrc = self._chance.getrandbits(32)
+        drawn = self._chance.getrandbits(32)
+        self._ssrc = drawn if self._given_ssrc is None else self._given_ssrc
         self._sequence = self._chance.getrandbits(16)
         self._start = self._chance.getrandbits(32)  # timestamp of the burst's first frame; unwrapped
         self._counted_at = None
@@ -234,7 +251,8 @@ class BurstSender:
     def _extended(self, index: int) -> bool:
         """Whether the packet of that number in its burst carries the header extension."""
         every = self._extension_every
-        return index < self._extension_first or (every > 0 and index % every == 0)
+        index_told = index - self._told_from
+        return index_told < self._extension_first or (every > 0 and index % every == 0)
 
     def _datagram(
         self,

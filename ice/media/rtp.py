@@ -16,7 +16,7 @@ id   element        bytes       meaning
 17   priority       1           0 (lowest, and what an absent element means) to 255
 18   flags          1           :class:`TalkFlag`: 1 emergency, 2 first of a burst, 4 last of a burst; other bits are free
 19   node id        16          UUID of the device that talks
-20   via            16 × n      reserved: identities of the satellites that passed the burst on (patches), oldest first
+20   via            16 × n      identities of the patches that made this burst anew on its way, oldest first; at most 15
 ===  =============  ==========  ===================================================================================
 
 A new element takes the next free identifier in this table and a constant in :class:`ElementId`. A receiver ignores what it does
@@ -43,6 +43,7 @@ ONE_BYTE_PROFILE: Final = 0xBEDE  # RFC 8285 §4.2
 TWO_BYTE_PROFILE: Final = 0x1000  # RFC 8285 §4.3, with the four "appbits" zero
 MAX_ALIAS: Final = 16  # bytes of UTF-8, as in the original system
 NODE_ID_LENGTH: Final = 16  # a UUID
+MAX_VIA: Final = 15  # identities of 16 bytes that fit in one element's 255
 
 
 class MalformedRtp(RemoteError):
@@ -264,13 +265,15 @@ class Talk:
     """Who talks and how urgently, as carried in a packet's header extension.
 
     ``alias`` is printable UTF-8 of at most 16 bytes (:func:`clip_alias` makes one of any text), ``priority`` 0–255, ``node_id`` 16
-    bytes or none. Building one that does not fit raises :class:`~ice.errors.LocalError`.
+    bytes or none, ``via`` at most 15 identities of 16 bytes, the oldest first. Building one that does not fit raises
+    :class:`~ice.errors.LocalError`.
     """
 
     alias: str = ""
     priority: int = 0
     flags: TalkFlag = NO_FLAGS
     node_id: bytes = b""
+    via: tuple[bytes, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -289,6 +292,10 @@ class Talk:
             raise LocalError(f"talk priority {self.priority} is not in 0–255")
         if len(self.node_id) not in (0, NODE_ID_LENGTH):
             raise LocalError(f"a node id has {NODE_ID_LENGTH} bytes, not {len(self.node_id)}")
+        if len(self.via) > MAX_VIA or any(len(identity) != NODE_ID_LENGTH for identity in self.via):
+            raise LocalError(
+                f"a burst names at most {MAX_VIA} identities of {NODE_ID_LENGTH} bytes that it came through"
+            )
 
     def to_extension(self) -> Extension | None:
         """The header extension that says this, elements with nothing to say left out; ``None`` when all are."""
@@ -301,6 +308,8 @@ class Talk:
             elements.append(Element(ElementId.FLAGS, bytes((flags,))))
         if self.node_id:
             elements.append(Element(ElementId.NODE_ID, self.node_id))
+        if self.via:
+            elements.append(Element(ElementId.VIA, b"".join(self.via)))
         return Extension.of(elements) if elements else None
 
     @classmethod
@@ -315,6 +324,7 @@ class Talk:
         priority: int | None = None
         flags: int | None = None
         node_id: bytes | None = None
+        via: tuple[bytes, ...] | None = None
         for element in extension.elements():
             data = element.data
             match element.id:
@@ -329,7 +339,9 @@ class Talk:
                     flags = data[0] & KNOWN_FLAGS
                 case ElementId.NODE_ID if node_id is None and len(data) == NODE_ID_LENGTH:
                     node_id = data
-        return cls(alias or "", priority or 0, TalkFlag(flags or 0), node_id or b"")
+                case ElementId.VIA if via is None and data and len(data) % NODE_ID_LENGTH == 0:
+                    via = tuple(data[at : at + NODE_ID_LENGTH] for at in range(0, len(data), NODE_ID_LENGTH))
+        return cls(alias or "", priority or 0, TalkFlag(flags or 0), node_id or b"", via or ())
 
 
 NOBODY: Final = Talk()

@@ -239,6 +239,31 @@ class Counts(SynchronousTestCase):
         self.assertEqual([(each.sequence - before[0].sequence) & 0xFFFF for each in (event, *after)], [1, 2])
 
 
+class Translators(SynchronousTestCase):
+    """Who makes somebody else's burst anew: patches."""
+
+    def test_the_talkers_ssrc_is_kept(self) -> None:
+        """A given SSRC is used, from burst to burst, whatever else begins anew."""
+        sender = BurstSender(codecs.encoder("pcmu"), ssrc=0x1234, reset_each_burst=True)
+        for now in (0.0, 1.0):
+            sender.press(now)
+            self.assertEqual(Packet.decode(sender.pcm(np.zeros(960, np.int16))[0].payload).ssrc, 0x1234)
+            sender.release(now)
+
+    def test_a_name_that_becomes_known(self) -> None:
+        """Who talks may change amid a burst; the next packets say it as often as the first ones did."""
+        sender = BurstSender(codecs.encoder("pcmu"), extension_first=2, extension_every=0)
+        sender.press(0.0)
+
+        def said() -> str | None:
+            packet = Packet.decode(sender.pcm(np.zeros(960, np.int16))[0].payload)
+            return packet.extension and Talk.from_extension(packet.extension).alias
+
+        before = [said() for _ in range(3)]
+        sender.talk = Talk("Ada", 7)
+        self.assertEqual((before, [said() for _ in range(3)]), (["", None, None], ["Ada", "Ada", None]))
+
+
 class Misuse(SynchronousTestCase):
     """Calls in an order that makes no sense."""
 

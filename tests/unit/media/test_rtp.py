@@ -240,7 +240,8 @@ class TalkTests(SynchronousTestCase):
                 Element(ElementId.ALIAS, b""),
                 Element(ElementId.PRIORITY, b"\x01\x02"),
                 Element(ElementId.NODE_ID, b"short"),
-                Element(ElementId.VIA, bytes(32)),
+                Element(ElementId.VIA, bytes(33)),
+                Element(ElementId.VIA, b""),
                 Element(ElementId.FLAGS, b"\xf9"),
                 Element(ElementId.PRIORITY, b"\x05"),
                 Element(ElementId.ALIAS, b"Ada"),
@@ -248,6 +249,21 @@ class TalkTests(SynchronousTestCase):
             ]
         )
         self.assertEqual(Talk.from_extension(extension), Talk("Ada", 5, TalkFlag.EMERGENCY))
+
+    def test_via(self) -> None:
+        """The identities that a burst came through are read in their order, up to as many as one element holds."""
+        identities = tuple(bytes([number]) * 16 for number in range(15))
+        talk = Talk("Ada", via=identities)
+        extension = talk.to_extension()
+        assert extension is not None
+        self.assertEqual(extension.elements()[-1], Element(20, b"".join(identities)))
+        self.assertEqual(Talk.from_extension(extension), talk)
+
+    def test_via_on_the_wire(self) -> None:
+        """One identity: element 20 of 16 bytes, padded to a whole word."""
+        extension = Talk(via=(bytes(range(16)),)).to_extension()
+        assert extension is not None
+        self.assertEqual(extension.data.hex(), "1410" + bytes(range(16)).hex() + "0000")
 
     def test_hostile_alias(self) -> None:
         """Control and direction characters never reach a terminal."""
