@@ -1,0 +1,1 @@
+"""Telephony: calls, messages, sound, trunks and records."""
