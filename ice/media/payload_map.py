@@ -84,9 +84,7 @@ class PayloadMap:
             if external in translated:  # the first counts, as with everything that is looked up in a list
                 continue
             translated[external] = internal
-            if internal == event:
-                continue  # no sound; which() tells
-            codec = engage_types.get(internal)
+            codec = None if internal == event else engage_types.get(internal)
             if codec is None:
                 inbound.pop(external, None)
             else:

@@ -92,6 +92,12 @@ class Meaning(SynchronousTestCase):
         ):
             self.assertRaises(LocalError, wrong)
 
+    def test_keys_under_the_number_of_a_codec(self) -> None:
+        """A number that a translation calls telephone events is no sound any more."""
+        types = PayloadMap.of(translations=[(0, 101)])
+        self.assertTrue(types.is_telephone_event(0))
+        self.assertIsNone(types.codec(0))
+
     @settings(max_examples=100, deadline=None)
     @given(
         st.none() | st.sampled_from(list(engage.ENCODERS)),
