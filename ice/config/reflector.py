@@ -2,17 +2,22 @@
 
 A rule is one stream of the Rallypoints and one place on a network where radios, gateways or telephones speak RTP: what is heard at
 the one is sent to the other, untouched. The addresses are always numbers, so that a name server that changes its mind never moves
-a radio channel. Two rules that would send everything twice are refused here, before anybody hears it.
+a radio channel. Two rules that would send everything twice are refused here, before anybody hears it. Whoever wants something changed in
+the datagrams says so rule by rule, and is reminded of it.
 """
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from ice.config.fields import (
+    RESTART,
     Listed,
     ListenAddress,
+    OptionalFileName,
     OptionalListenAddress,
     Section,
     Text,
@@ -55,6 +60,26 @@ OptionalDestination = Annotated[OptionalListenAddress, AfterValidator(_destinati
 """The same, or None, written ``""``."""
 
 Network = Annotated[Text, AfterValidator(network_text)]
+
+_PAIR: Final = re.compile(r"([0-9]{1,3}) *= *([0-9]{1,3})\Z")
+
+
+def _payload_pair(value: str) -> str:
+    found = _PAIR.match(value)
+    if found is None or int(found[1]) > 127 or int(found[2]) > 127:
+        raise PydanticCustomError(
+            "payload_types",
+            'expected two RTP payload types of 0–127, the radio\'s first: "97=111", found "{shown}"',
+            {"shown": "".join(c if c.isprintable() else "�" for c in value[:40])},
+        )
+    return f"{int(found[1])}={int(found[2])}"
+
+
+PayloadPair = Annotated[str, AfterValidator(_payload_pair)]
+"""The radio's number and the stream's number of one RTP payload type, ``"97=111"``."""
+
+Codec = Literal["", "opus", "pcmu", "pcma", "l16", "gsm", "g722", "amr-nb", "speex", "codec2"]
+"""A codec that we can speak, or none."""
 
 
 class ReflectorRule(Section):
@@ -103,7 +128,63 @@ class ReflectorRule(Section):
         max_length=MAX_FILTERS,
         description="Networks and addresses of senders at rx that are not heard, even where allow has them.",
     )
+    payload_types: Listed[PayloadPair] = Field(
+        (),
+        max_length=128,
+        description='RTP payload types that have other numbers on the stream: ["97=111"] is 97 at the radio and 111 on the stream.',
+    )
+    strip_extensions: bool = Field(
+        False, description="Take RTP header extensions out of what is sent to tx, for devices that play them."
+    )
+    key_file: OptionalFileName = Field(
+        None,
+        description="File with the stream's key (cryptoPassword, hexadecimal): the radio speaks in clear, the stream is sealed; empty: untouched.",
+    )
+    cipher: Literal["aes-256-gcm", "aes-256-cbc"] = Field(
+        "aes-256-gcm", description="How the stream is sealed, where key_file is given; as its mission says."
+    )
+    radio_codec: Codec = Field(
+        "",
+        description="Codec that the radio needs: what the stream says is coded anew for it; empty: untouched.",
+    )
+    stream_codec: Codec = Field(
+        "",
+        description="Codec that the stream is to have: what the radio says is coded anew for it; empty: untouched.",
+    )
     enabled: bool = Field(True, description="Set to false, the rule is kept, and nothing goes either way.")
+
+    @field_validator("payload_types")
+    @classmethod
+    def _each_number_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for side, whose in enumerate(("radio", "stream")):
+            seen: set[str] = set()
+            for index, pair in enumerate(value):
+                number = pair.split("=")[side]
+                if number in seen:
+                    raise PydanticCustomError(
+                        "twice",
+                        "{number} of the {whose} is there twice",
+                        {"number": number, "whose": whose, "below": index},
+                    )
+                seen.add(number)
+        return value
+
+    @property
+    def numbers(self) -> Mapping[int, int]:
+        """The radio's payload types to the stream's, where they differ."""
+        pairs = (pair.split("=") for pair in self.payload_types)
+        return {int(radio): int(stream) for radio, stream in pairs}
+
+    @property
+    def changes(self) -> bool:
+        """Datagrams are not passed as they are."""
+        return bool(
+            self.payload_types
+            or self.strip_extensions
+            or self.key_file
+            or self.radio_codec
+            or self.stream_codec
+        )
 
     @field_validator("additional_tx")
     @classmethod
@@ -180,6 +261,35 @@ def distinct_rules(rules: tuple[ReflectorRule, ...]) -> tuple[ReflectorRule, ...
     return rules
 
 
+class ReflectorHttpSettings(Section):
+    """The reflector's status pages: /healthz /readyz /metrics /status."""
+
+    listen: Annotated[OptionalListenAddress, RESTART] = Field(
+        Address("127.0.0.1", 7481),
+        description="Where the status pages are served, without encryption; empty: not at all.",
+    )
+
+
+class SnoopingSettings(Section):
+    """Streams are not heard for groups that nobody on the local network has joined (IGMP, MLD). Needs CAP_NET_RAW."""
+
+    enabled: bool = Field(
+        False, description="Listen to who joins, and fetch a stream only where somebody has."
+    )
+    query_s: float = Field(
+        125.0,
+        ge=0,
+        le=3_600,
+        description="Ask who listens this often; 0: ask nobody, where a switch or a router asks already.",
+    )
+    subscription_s: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="Who was not heard of for this long has left; 0: as RFC 3376 reckons it, 260 s at 125 s.",
+    )
+
+
 class ReflectorSettings(Section):
     """The static reflector of this machine: Rallypoint streams tied to multicast groups. For ice-reflector."""
 
@@ -187,4 +297,16 @@ class ReflectorSettings(Section):
         "",
         description="Network interface of rules that name none, by its name; empty: that of [multicast].",
     )
+    site: Annotated[Text, within_bytes(64)] = Field(
+        "",
+        description="Name of this local network, the same on every reflector of it: only where another has the same groups, addresses and SSRCs.",
+    )
+    sender_packets_per_s: int = Field(
+        1_000,
+        ge=0,
+        le=1_000_000,
+        description="Datagrams per second that one address may send into a group; more are dropped, and the address is named. 0: no limit.",
+    )
+    http: ReflectorHttpSettings = Field(default_factory=ReflectorHttpSettings)
+    snooping: SnoopingSettings = Field(default_factory=SnoopingSettings)
     rules: Annotated[Listed[ReflectorRule], AfterValidator(distinct_rules)] = Field((), max_length=MAX_RULES)

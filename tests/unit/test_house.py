@@ -31,10 +31,12 @@ LAYERS = [
     ("services", ["ice.streams.team", "ice.streams.team_groups"]),
     ("services", ["ice.streams.multicast"]),
     ("services", ["ice.streams.presence"]),
+    ("services", ["ice.reflector.status", "ice.reflector.stream", "ice.reflector.snooping"]),
     ("ground", ["ice", "ice.errors", "ice.net.addresses"]),
     ("mechanisms", ["ice.net", "ice.net.*", "ice.config", "ice.config.*", "ice.observe", "ice.observe.*"]),
     ("mechanisms", ["ice.security.contexts"]),  # speaks Twisted's TLS interfaces
     ("mechanisms", ["ice.engage.compose", "ice.engage.merge"]),  # know our configuration
+    ("mechanisms", ["ice.reflector.rules"]),  # likewise
     (
         "codecs",
         [

@@ -1,0 +1,101 @@
+"""A circle: what we passed on comes back, by another reflector, or by a patch and another reflector.
+
+Nothing goes round for long: bytes that were here before are not passed on (:mod:`ice.reflector.engine`).  But a circle is never meant, others in it may be less careful, and
+people hear themselves.  So it is noticed, and the rule pauses and says why.
+
+**What counts.**  Only RTP that comes back, and at least fifty times a second, the rate of one talker.  Each return has a *witness*: the host on the local network
+that sent it, or the source under which it stands on the stream.  One witness alone, however busy, is somebody who echoes, and no reason for silence: two are needed.  Except
+one that is *certain*: what we send into the group is on the stream under the name that another reflector of that group gives to what *we* say.
+
+**Who pauses.**  Whoever was open for a while bears half a second of it; a rule that has just been opened bears a third.  So of two reflectors that try again at
+different times, the second yields and the first goes on.  Pauses double from two seconds to a minute, with a quarter more or less at random, and begin
+again at two when the rule was open for long enough.
+"""
+
+from collections import Counter, deque
+from random import Random
+from typing import Final
+
+import attrs
+
+RATE: Final = 50  # returns a second: one talker with packets of 20 ms
+PATIENT: Final = 25  # returns that an established rule bears: half a second
+HASTY: Final = 15  # and one that was opened a moment ago: a third
+SETTLED_S: Final = 10.0  # "a moment ago"
+FEW: Final = 3  # fewer returns of a witness are chance
+FIRST_PAUSE_S: Final = 2.0
+LONGEST_PAUSE_S: Final = 60.0
+CALM_S: Final = 60.0  # open for so long (and as long as the last pause): the next pause is the first again
+
+
+@attrs.frozen
+class Paused:
+    """Why a rule pauses, in a sentence, and for how long."""
+
+    why: str
+    seconds: float
+
+
+class Circle:
+    """Watches one rule."""
+
+    def __init__(self, random: Random, now: float) -> None:
+        self._random = random
+        self._returns: deque[tuple[float, str, bool]] = deque(maxlen=PATIENT)
+        self._opened_at = float("-inf")  # a rule that has just been loaded has not yielded to anybody
+        self._pauses = 0
+        self.begun_at = now
+        #: Whether the rule pauses now, until when, and why.
+        self.paused = False
+        self.until = 0.0
+        self.why = ""
+        self.noticed = 0  #: circles, ever
+        #: The last witness, and how many returns there were, for people.
+        self.witness = ""
+        self.returns = 0
+
+    def returned(self, witness: str, now: float, *, certain: bool = False) -> Paused | None:
+        """RTP that we had before came back; what to do about it, where something is to be done."""
+        self.witness = witness
+        self.returns += 1
+        if self.paused:
+            return None
+        returns = self._returns
+        returns.append((now, witness, certain))
+        patience = HASTY if now - self._opened_at < SETTLED_S else PATIENT
+        if len(returns) < patience or now - returns[-patience][0] > patience / RATE:
+            return None
+        latest = list(returns)[-patience:]
+        witnesses = Counter(name for _, name, _ in latest)
+        sure = Counter(name for _, name, certain in latest if certain)
+        if sure.total() * 2 > patience:
+            why = f"another reflector hears this group: what we send comes back from {_names(sure)}"
+        elif sum(count >= FEW for count in witnesses.values()) > 1:
+            why = f"a circle: what we pass on comes back from {_names(witnesses)}"
+        else:
+            return None
+        return self._pause(why, now)
+
+    def resume(self, now: float) -> bool:
+        """Whether the pause is over, and the rule open again."""
+        if not self.paused or now < self.until:
+            return False
+        self.paused = False
+        self._opened_at = now
+        self._returns.clear()
+        return True
+
+    def _pause(self, why: str, now: float) -> Paused:
+        last = FIRST_PAUSE_S * 2 ** max(0, self._pauses - 1)
+        if now - self._opened_at > max(CALM_S, min(last, LONGEST_PAUSE_S)):
+            self._pauses = 0
+        seconds = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._pauses, 10))
+        seconds *= self._random.uniform(0.75, 1.25)
+        self._pauses += 1
+        self.noticed += 1
+        self.paused, self.until, self.why = True, now + seconds, why
+        return Paused(why, seconds)
+
+
+def _names(witnesses: Counter[str]) -> str:
+    return " and ".join(name for name, _ in witnesses.most_common(3))

@@ -1,0 +1,188 @@
+"""From ``[[reflector.rules]]`` to what the engine and the sockets want to know: terms, places, changes, and what a person should look at twice.
+
+Rules of one stream belong together: the stream is joined once.  A rule that hears and speaks in one group has one socket for both; each further
+destination has one more, which only talks.
+"""
+
+import stat
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from ice.config.reflector import ReflectorRule, ReflectorSettings
+from ice.config.schema import Config
+from ice.errors import LocalError
+from ice.media.codecs import codec, decoder_of, encoder
+from ice.net.place import Place
+from ice.reflector.engine import Terms
+from ice.reflector.transcoding import Transcoding
+from ice.reflector.translation import Translation
+from ice.security.keyring import Keyring
+
+MAX_KEY_FILE: Final = 4_096  # a key of 1,024 bytes in hexadecimal, and an editor's line end
+
+
+@attrs.frozen
+class Rule:
+    """One enabled rule, made ready."""
+
+    number: int  #: among all rules, from 1, as a person counts them
+    stream: str
+    terms: Terms
+    places: tuple[Place, ...]  #: the first hears, where the rule hears; all are spoken to
+    settings: ReflectorRule
+    changes: tuple[str, ...]  #: what is changed in datagrams, in words
+
+    @property
+    def name(self) -> str:
+        """For people: the group and the stream."""
+        arrow = {"both": "<->", "in": "->", "out": "<-"}[self.settings.direction]
+        return f"{self.settings.rx} {arrow} {self.stream}"
+
+
+def rules_of(config: Config) -> tuple[Rule, ...]:
+    """The enabled rules of a configuration."""
+    settings = config.reflector
+    return tuple(_rule(number, each, config) for number, each in enumerate(settings.rules, 1) if each.enabled)
+
+
+def by_stream(rules: tuple[Rule, ...]) -> dict[str, list[Rule]]:
+    """The rules of each stream, in their order."""
+    found: dict[str, list[Rule]] = {}
+    for rule in rules:
+        found.setdefault(rule.stream, []).append(rule)
+    return found
+
+
+def terms_of(settings: ReflectorSettings, rule: ReflectorRule) -> Terms:
+    """What the engine wants to know."""
+    return Terms(
+        group=str(rule.rx),
+        site=settings.site,
+        hears=rule.hears,
+        speaks=bool(rule.destinations),
+        allow=tuple(map(ip_network, rule.allow)),
+        deny=tuple(map(ip_network, rule.deny)),
+        packets_per_s=float(settings.sender_packets_per_s),
+    )
+
+
+def translation_of(rule: ReflectorRule, salt: bytes) -> Translation | None:
+    """What a rule changes, or None where it changes nothing.
+
+    Raises :class:`LocalError` for a key that cannot be read, and for a codec whose library is not installed.
+    """
+    if not rule.changes:
+        return None
+    return Translation(
+        rule.stream,
+        payload_types=rule.numbers,
+        strip=rule.strip_extensions,
+        keyring=None if rule.key_file is None else read_key(rule.key_file, rule.cipher, salt),
+        to_stream=_transcoding(rule.stream_codec),
+        to_radio=_transcoding(rule.radio_codec),
+    )
+
+
+def read_key(path: Path, cipher: str, salt: bytes) -> Keyring:
+    """The keyring that a file's hexadecimal digits make; raises :class:`LocalError` without what stands there."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_KEY_FILE + 1)
+    except OSError as error:
+        raise LocalError(
+            f"{path}: the key of a stream cannot be read: {error.strerror or error} (reflector.rules.key_file)"
+        ) from None
+    try:
+        digits = text.decode("ascii").strip()
+        if len(text) > MAX_KEY_FILE or not digits:
+            raise ValueError
+        bytes.fromhex(digits)
+    except ValueError:
+        raise LocalError(
+            f"{path}: expected a key in hexadecimal digits, the cryptoPassword of the stream's group (reflector.rules.key_file)"
+        ) from None
+    return Keyring.of(digits, cipher, salt=salt)
+
+
+def warnings_about(rule: Rule) -> Iterator[str]:
+    """What is allowed and a person should know."""
+    settings = rule.settings
+    for change in rule.changes:
+        yield f"rule {rule.number} ({rule.name}): {change}"
+    if settings.key_file is not None:
+        mode = _mode(settings.key_file)
+        if mode & 0o077:
+            yield f"{settings.key_file}: mode {mode:04o} lets others than the owner read this key; type: chmod 600 {settings.key_file}"
+    if settings.hears and not settings.allow and not _is_group(settings):
+        yield f"rule {rule.number} ({rule.name}): whoever reaches {settings.rx} talks on the stream: name them in allow"
+
+
+def _rule(number: int, rule: ReflectorRule, config: Config) -> Rule:
+    settings = config.reflector
+    interface = rule.interface or settings.interface or config.multicast.interface
+    places = tuple(
+        Place(
+            rule.rx if not at else to,
+            to,
+            interface,
+            rule.ttl,
+            rule.priority,
+            config.multicast.loopback,
+            # The kernel filters by source where it can, for groups and single addresses; the engine always does.
+            sources=_sources(rule) if not at else (),
+        )
+        for at, to in enumerate(rule.destinations or (rule.rx,))
+    )
+    return Rule(number, rule.stream, terms_of(settings, rule), places, rule, tuple(_changes(rule)))
+
+
+def _sources(rule: ReflectorRule) -> tuple[str, ...]:
+    """The senders for a source-specific membership: where ``allow`` names single addresses only, and the address heard is a group."""
+    if not rule.hears or not _is_group(rule) or not 0 < len(rule.allow) <= MAX_SOURCES:
+        return ()
+    networks = [ip_network(each) for each in rule.allow]
+    ip = rule.rx.ip
+    if any(each.num_addresses != 1 or ip is None or each.version != ip.version for each in networks):
+        return ()
+    return tuple(str(each.network_address) for each in networks)
+
+
+MAX_SOURCES: Final = 10  # per IPv4 group, by Linux's own default
+
+
+def _changes(rule: ReflectorRule) -> Iterator[str]:
+    if rule.payload_types:
+        yield f"RTP payload types are rewritten: {', '.join(rule.payload_types)}"
+    if rule.strip_extensions:
+        yield "RTP header extensions are taken out towards the group"
+    if rule.key_file is not None:
+        yield f"the group is in clear, the stream is sealed ({rule.cipher}): everybody on that network can listen"
+    if rule.radio_codec:
+        yield f"what the stream says is coded anew as {rule.radio_codec} for the group"
+    if rule.stream_codec:
+        yield f"what the group says is coded anew as {rule.stream_codec} for the stream"
+
+
+def _transcoding(name: str) -> Transcoding | None:
+    if not name:
+        return None
+    row = codec(name)
+    decoder_of(row)  # raises now, not at the first packet, where a library is missing
+    encoder(name)
+    return Transcoding(row)
+
+
+def _is_group(rule: ReflectorRule) -> bool:
+    ip = rule.rx.ip
+    return ip is not None and ip.is_multicast
+
+
+def _mode(path: Path) -> int:
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0
