@@ -553,4 +553,9 @@ class _Ear:
         self._reactor.removeReader(self)
 
 
-__all__ = ["MAX_DATAGRAM", "MulticastSocket", "Place", "SocketCounts", "SocketStatus"]
+def descriptors() -> tuple[type, ...]:
+    """What the reactor reads sockets by, for :func:`ice.net.poll.shorten`."""
+    return (_Ear,)
+
+
+__all__ = ["MAX_DATAGRAM", "MulticastSocket", "Place", "SocketCounts", "SocketStatus", "descriptors"]
