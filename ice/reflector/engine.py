@@ -25,6 +25,7 @@ import attrs
 
 from ice.link.frame import Flag
 from ice.media.rtp import HEADER, VERSION, MalformedRtp, Packet, Talk, TalkFlag
+from ice.net.addresses import Address
 from ice.reflector.loop import Circle
 from ice.reflector.naming import Naming
 from ice.reflector.passed import Passage, Passed
@@ -48,6 +49,8 @@ class Terms:
 
     group: str  #: where it hears, as text: part of names
     site: str = ""  #: which network that is on: part of names
+    spoken: tuple[str, ...] = ()  #: where it speaks, as text; none: where it hears
+    at: str = ""  #: what else tells it from other rules of the stream
     hears: bool = True  #: datagrams come in
     speaks: bool = True  #: datagrams go out
     allow: tuple[Network, ...] = ()
@@ -93,6 +96,10 @@ class Port:
         self.inward = Flow()
         self.outward = Flow()
         self.naming = Naming(terms.group, reflection.wall, site=terms.site)
+        #: How others name what we say in each group.
+        self.echoes = tuple(
+            Naming(group, reflection.wall, site=terms.site) for group in terms.spoken or (terms.group,)
+        )
         self.circle = Circle(reflection.random, now)
         self.senders = Senders(terms.allow, terms.deny)
         #: What sends to the group, one for each destination; set by the driver.
@@ -107,6 +114,12 @@ class Port:
         self._index = index
 
     # -- from the network ----------------------------------------------------------------------------------------------
+
+    def heard_many(self, datagrams: Sequence[tuple[bytes, Address]], now: float) -> None:
+        """All that a turn has brought, in order."""
+        heard = self.heard
+        for data, sender in datagrams:
+            heard(data, sender.host, sender.port, now)
 
     def heard(self, data: bytes, host: str, port: int, now: float) -> None:
         """The hot path: a datagram from ``host``."""
@@ -322,7 +335,7 @@ class Reflection:
             port.outward.dropped["returned"] += 1
             if readable:
                 ssrc = HEADER.unpack_from(data)[4]
-                certain = port.naming.given_to(port.own_hosts, ssrc, source)
+                certain = any(each.given_to(port.own_hosts, ssrc, source) for each in port.echoes)
                 port.returned(_on_stream(source), now, certain=certain)
 
     def tick(self, now: float) -> None:

@@ -62,6 +62,8 @@ def terms_of(settings: ReflectorSettings, rule: ReflectorRule) -> Terms:
     return Terms(
         group=str(rule.rx),
         site=settings.site,
+        spoken=tuple(map(str, rule.destinations)),
+        at=rule.interface,
         hears=rule.hears,
         speaks=bool(rule.destinations),
         allow=tuple(map(ip_network, rule.allow)),

@@ -5,3 +5,6 @@ from twisted.application.service import ServiceMaker
 rallypoint = ServiceMaker(
     "ice Rallypoint", "ice.daemons.rallypoint", "Switch voice streams between TLS links.", "ice-rallypoint"
 )
+reflector = ServiceMaker(
+    "ice reflector", "ice.daemons.reflector", "Tie streams to multicast groups.", "ice-reflector"
+)

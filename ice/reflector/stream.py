@@ -1,0 +1,259 @@
+"""One stream and its rules on real sockets: the thin driver of :class:`ice.reflector.engine.Reflection`.
+
+The stream is joined once, however many rules it has: to listen where any of them speaks into a group where somebody listens, to talk where any hears.  Each rule has a socket that
+hears and speaks, and one more for each further destination.  A rule that a reload leaves as it is keeps its sockets, names and counters.
+"""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Protocol
+
+import attrs
+from twisted.logger import Logger
+
+from ice.net.addresses import Address
+from ice.net.interfaces import InterfaceWatch
+from ice.net.multicast import MulticastSocket, SocketCounts, SocketStatus
+from ice.net.place import Place
+from ice.reflector.engine import Port, Reflection
+from ice.reflector.rules import Rule
+from ice.reflector.translation import Translation
+from ice.streams.interface import Datagram
+from ice.streams.rallypoint import RallypointNetwork, RallypointStream
+
+
+class Carrier(Protocol):
+    """What a rule needs of a socket: :class:`ice.net.multicast.MulticastSocket`, or a test's."""
+
+    counts: SocketCounts
+    up: bool
+    why: str
+
+    def start(self) -> None:
+        """Use the place whenever possible."""
+
+    def stop(self) -> None:
+        """Be done."""
+
+    def send(self, data: bytes) -> bool:
+        """Send; False where that failed."""
+
+    def status(self) -> SocketStatus:
+        """How it stands."""
+
+
+@attrs.frozen
+class Ground:
+    """What all streams of a reflector share."""
+
+    reactor: Any
+    network: RallypointNetwork
+    watch: InterfaceWatch
+    wall: Callable[[], float]
+    random: Random
+    socket_of: Callable[..., Carrier] = MulticastSocket
+
+
+@attrs.define(eq=False)
+class Tie:
+    """One rule at work."""
+
+    rule: Rule
+    port: Port
+    sockets: tuple[Carrier, ...] = ()
+    rejoin_s: float = 0.0
+    told: dict[int, bool] = attrs.field(factory=dict)
+
+    @property
+    def up(self) -> bool:
+        """Whether every place can be used."""
+        return all(sock.up for sock in self.sockets)
+
+    @property
+    def why(self) -> str:
+        """How the places stand: the first that cannot be used, else the first."""
+        return next((sock.why for sock in self.sockets if not sock.up), self.sockets[0].why)
+
+
+class Reflected:
+    """See the module's docstring.  :meth:`use` gives it its rules, at first and at each reload; :meth:`stop` ends it."""
+
+    _log = Logger()
+
+    def __init__(self, ground: Ground, stream_id: str, *, active: bool) -> None:
+        self.stream_id = stream_id
+        self.ties: tuple[Tie, ...] = ()
+        #: How the stream stands.
+        self.up = False
+        self.why = "not tried yet"
+        self.reflection = Reflection(
+            stream_id, self._forward, self, wall=ground.wall, random=ground.random, active=active
+        )
+        self._ground = ground
+        self._stream: RallypointStream | None = None
+        self._joined = (False, False)
+        self._counted = (0, 0)
+        self._seconds: Callable[[], float] = ground.reactor.seconds
+
+    def use(self, rules: Sequence[tuple[Rule, Translation | None]], rejoin_s: float) -> None:
+        """Have these rules from now on."""
+        before = {tie.port: tie for tie in self.ties}
+        ports = self.reflection.open(
+            [(rule.terms, translation) for rule, translation in rules], self._seconds()
+        )
+        ties = []
+        for (rule, _), port in zip(rules, ports, strict=True):
+            tie = before.pop(port, None)
+            if tie is None or tie.rule.places != rule.places or tie.rejoin_s != rejoin_s:
+                if tie is not None:
+                    self._close(tie)
+                tie = Tie(rule, port, rejoin_s=rejoin_s)
+                self._open(tie)
+            tie.rule = rule
+            ties.append(tie)
+        for tie in before.values():
+            self._close(tie)
+        self.ties = tuple(ties)
+        for tie in ties:
+            for sock in tie.sockets:
+                sock.start()
+        self.refresh()
+        self.join()
+
+    def stop(self) -> None:
+        """Leave the stream and the groups."""
+        for tie in self.ties:
+            self._close(tie)
+        self.ties = ()
+        if self._stream is not None:
+            self._stream.leave()
+            self._stream = None
+            self._joined = (False, False)
+
+    def tick(self, now: float) -> None:
+        """Some times a second."""
+        self.reflection.tick(now)
+
+    def refresh(self) -> None:
+        """Which addresses are ours, on the network of each rule."""
+        present = self._ground.watch.present
+        for tie in self.ties:
+            name = tie.sockets[0].status().interface
+            interface = present.get(name)
+            if interface is not None:
+                tie.port.own_hosts = interface.addresses
+            elif not name:
+                tie.port.own_hosts = tuple(a for each in present.values() for a in each.addresses)
+
+    def join(self) -> None:
+        """Join the stream as it is wanted now."""
+        wanted = (self.reflection.wanted, any(tie.rule.terms.hears for tie in self.ties))
+        if wanted == self._joined:
+            return
+        if self._stream is not None:
+            self._stream.leave()
+            self._stream = None
+        self._joined = wanted
+        if any(wanted):
+            listen, talk = wanted
+            self._stream = self._ground.network.join(self.stream_id, self, listen=listen, talk=talk)
+        else:
+            self.up, self.why = False, "nobody listens to the group"
+
+    # -- ice.streams.interface.Receiver --------------------------------------------------------------------------------
+
+    def datagram(self, datagram: Datagram) -> None:
+        """The hot path from the stream."""
+        self.reflection.datagram(datagram, self._seconds())
+
+    def path(self, up: bool, why: str) -> None:
+        """The stream is open, or closed."""
+        self.up, self.why = up, why
+        tell = self._log.info if up else self._log.warn
+        tell(
+            "stream {stream} is {how}: {why}",
+            stream=self.stream_id,
+            how="open" if up else "closed",
+            why=why,
+        )
+
+    # -- ice.reflector.engine.Watcher ----------------------------------------------------------------------------------
+
+    def flood(self, port: Port, host: str) -> None:
+        """Somebody sends too much."""
+        self._log.warn(
+            "{rule}: {host} sends more than {rate:g} datagrams a second; what is over that is dropped "
+            "(reflector.sender_packets_per_s, or deny)",
+            rule=self._name(port),
+            host=host,
+            rate=port.terms.packets_per_s,
+        )
+
+    def paused(self, port: Port, why: str, seconds: float) -> None:
+        """A circle."""
+        self._log.error(
+            "{rule} pauses for {seconds:.1f} s: {why}; of all reflectors of a group one may run",
+            rule=self._name(port),
+            seconds=seconds,
+            why=why,
+        )
+
+    def resumed(self, port: Port) -> None:
+        """Tried again."""
+        self._log.info("{rule} is tried again", rule=self._name(port))
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _forward(self, datagram: Datagram) -> str:
+        stream = self._stream
+        if stream is None or not stream.up:
+            return "no-path"
+        if stream.forward(datagram):
+            return ""
+        counts = self._ground.network.counts
+        before, self._counted = self._counted, (counts.circular, counts.too_large)
+        if self._counted[1] != before[1]:
+            return "too-large"
+        return "circular" if self._counted[0] != before[0] else "no-path"
+
+    def _open(self, tie: Tie) -> None:
+        ground, rule, port = self._ground, tie.rule, tie.port
+        seconds = self._seconds
+
+        def heard(datagrams: list[tuple[bytes, Address]]) -> None:
+            port.heard_many(datagrams, seconds())
+
+        def socket(at: int, place: Place) -> Carrier:
+            return ground.socket_of(
+                ground.reactor,
+                place,
+                None,
+                lambda up, why: self._changed(tie, at, up, why),
+                received_many=heard,
+                rejoin_s=tie.rejoin_s,
+                listen=rule.terms.hears and at == 0,
+                talk=rule.terms.speaks,
+                watch=ground.watch,
+            )
+
+        tie.sockets = tuple(socket(at, place) for at, place in enumerate(rule.places))
+        port.sends = tuple(sock.send for sock in tie.sockets) if rule.terms.speaks else ()
+
+    def _close(self, tie: Tie) -> None:
+        for sock in tie.sockets:
+            sock.stop()
+        tie.port.sends = ()
+
+    def _changed(self, tie: Tie, at: int, up: bool, why: str) -> None:
+        """A place can be used, or can not."""
+        if tie.told.get(at) is up:
+            return
+        tie.told[at] = up
+        tell = self._log.info if up else self._log.warn
+        tell("{rule}: {why}", rule=self._named(tie), why=why)
+
+    def _name(self, port: Port) -> str:
+        return next((self._named(tie) for tie in self.ties if tie.port is port), self.stream_id)
+
+    def _named(self, tie: Tie) -> str:
+        return f"rule {tie.rule.number} ({tie.rule.name})"
