@@ -86,7 +86,7 @@ async def first(*deferreds: Deferred[Any]) -> int:
 def run(main: Callable[[Any, Stop], Coroutine[Deferred[Any], Any, _T]], *, verbosity: int = 0) -> _T:
     """Run ``main(reactor, stop)`` to its end on the global reactor, with a steady clock; its result, or its exception.
 
-    A process can do this once. Log lines from ``warn`` on go to standard error (``info`` and ``debug`` with ``-v`` and ``-vv``).
+    A process can do this once. Log lines from ``error`` on go to standard error (from ``info`` on with ``-v``, all with ``-vv``).
     """
     from twisted.internet import reactor as unsteady
 

@@ -192,6 +192,9 @@ def conversation(house: House) -> Iterator[Conversation]:
     """Beside every test two people talk, and lose no packet."""
     talk = Conversation(house)
     talk.start()
+    deadline = time.monotonic() + 10
+    while not talk.heard and time.monotonic() < deadline:
+        time.sleep(0.005)  # a test may be over before the first word
     yield talk
     talk.finish()
 
