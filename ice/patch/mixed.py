@@ -1,0 +1,239 @@
+"""Mixed: each stream hears one voice, the mix of everybody on the other streams.
+
+A mixer in the sense of RFC 3550 §7.1. On each stream a jitter buffer per talker; every 20 ms each stream's sound is pulled, made louder or softer by the member's gain, and
+summed; each stream gets the sum less its own part (*mix-minus*), limited so that shouting does not clip, in its own codec. What it hears is
+anonymous: no alias; the priority and the emergency flag are those of the foremost who is in it.
+
+**Half duplex**: one talker at a time is in it (:mod:`ice.patch.floor`: the highest rank, of equals who came first). The mix speaks under an SSRC whose upper half is
+zero, below practically all stations', so that a station which began at the same time yields to it.
+
+**Full duplex**: everybody is in it, a conference.
+
+**Borders.** A burst of the mix begins when somebody on another stream begins and ends when the last of them has ended.
+
+**Gain.** A member's ``gain_db`` is how loud it is for others; ``automatic_gain`` follows its speech besides (:mod:`ice.patch.gain`), off by default.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import numpy as np
+
+from ice.media.mixer import Limiter, Sum
+from ice.media.playout import DigitPressed, Listener, Talking
+from ice.media.rtp import MAX_VIA, Talk
+from ice.patch.announcement import Announcement
+from ice.patch.floor import Standing, Verdict
+from ice.patch.gain import AutomaticGain, amplitude
+from ice.patch.heading import Heading
+from ice.patch.junction import STEP, Joined, Junction
+from ice.patch.outcome import Out
+from ice.patch.speaker import Speaker
+from ice.streams.interface import Datagram
+
+SSRC_BITS: Final = 16  # of the mixes' own: below those of 65,535 stations in 65,536
+TALKERS_MAX: Final = 16  # of one member at once
+
+
+@attrs.define(eq=False)
+class _Party:
+    """One member: an ear, and a mouth."""
+
+    joined: Joined
+    listener: Listener
+    limiter: Limiter
+    gain: float
+    automatic: AutomaticGain | None
+    speaker: Speaker | None  # None where we cannot speak
+    passing: frozenset[int] = frozenset()  # SSRCs whose last packets might cross
+    talkers: tuple[Talking, ...] = ()  # who is in this member's sound now
+    part: Sum | None = None  # what it contributes to this step
+    digits: str = ""
+
+
+class MixedPatch(Junction):
+    """See the module docstring, and :class:`~ice.patch.junction.Junction`."""
+
+    first_come = True
+
+    def _prepare(self) -> None:
+        self._parties: dict[str, _Party] = {}
+        self._announced: Sum | None = None
+        for member in self.patch.streams:
+            joined = self._joined[member.stream]
+            voice = joined.channel.voice
+            speaker = None
+            if not joined.silent_because:
+                speaker = Speaker(voice, voice.encoder(), self._new_ssrc(), Talk(), self.chance)
+            self._parties[member.stream] = _Party(
+                joined,
+                Listener(talkers_max=TALKERS_MAX, payload_types=voice.payload_types),
+                Limiter(),
+                amplitude(member.gain_db),
+                AutomaticGain() if member.automatic_gain else None,
+                speaker,
+            )
+
+    def _new_ssrc(self) -> int:
+        return self.chance.getrandbits(SSRC_BITS)
+
+    def _take(
+        self,
+        joined: Joined,
+        datagram: Datagram,
+        payload: bytes,
+        head: Heading,
+        verdict: Verdict,
+        now: float,
+        unix_s: float,
+    ) -> list[Out]:
+        if verdict is not Verdict.PASS:
+            joined.refused[verdict.value] += 1
+        if not self.active:
+            return []
+        party = self._parties[joined.channel.stream_id]
+        if verdict is Verdict.PASS:
+            party.passing |= {head.ssrc}
+        else:
+            party.passing -= {head.ssrc}
+        party.listener.datagram(payload, datagram.flags, datagram.source, now)
+        self._wake(now)
+        return []
+
+    def _pull(self, at: float, unix_s: float) -> list[Out]:
+        for party in self._parties.values():
+            self._hear(party, at)
+        announcing = self._announcing()
+        total = np.zeros(STEP, np.int32)
+        for party in self._parties.values():
+            if party.part is not None:
+                total += party.part
+        outs: list[Out] = []
+        for stream, party in self._parties.items():
+            outs += self._speak(stream, party, total, announcing, at, unix_s)
+        if self._playing is not None and (self._playing.over or self.floor.own is None):
+            outs += self._end_announcement("said" if self.floor.own is not None else "cut", at, unix_s)
+        return outs
+
+    def _busy(self) -> bool:
+        if super()._busy():
+            return True
+        return any(
+            not party.listener.idle or (party.speaker is not None and party.speaker.pressed)
+            for party in self._parties.values()
+        )
+
+    def _end_all(self, now: float, unix_s: float) -> list[Out]:
+        outs: list[Out] = []
+        for stream, party in self._parties.items():
+            if party.speaker is not None and party.speaker.pressed:
+                outs += self._send((stream,), party.speaker.release(now), now, unix_s)
+            party.listener = Listener(
+                talkers_max=TALKERS_MAX, payload_types=party.joined.channel.voice.payload_types
+            )
+            party.passing, party.talkers, party.part = frozenset(), (), None
+        return outs
+
+    # -- announcements are a part of the mix -------------------------------------------------------------------------
+
+    def _begin_announcement(self, announcement: Announcement, now: float) -> None:
+        """Nothing yet: the next step says it."""
+
+    def _announcing(self) -> tuple[Sum, Sum, str] | None:
+        if self._playing is None or self.floor.own is None:
+            return None
+        tones, silent, digits = self._playing.take(STEP)
+        return tones.astype(np.int32), silent.astype(np.int32), digits
+
+    # -- within ------------------------------------------------------------------------------------------------------
+
+    def _hear(self, party: _Party, at: float) -> None:
+        """Pull one member's next step, of those who may be heard."""
+        listener = party.listener
+        party.part, party.talkers, party.digits = None, (), ""
+        if listener.idle:
+            party.passing = frozenset()
+            listener.events()
+            return
+        talking = listener.talking(at)
+        heard = tuple(talker for talker in talking if self._crosses(party, talker, at))
+        listener.muted = frozenset(talker.ssrc for talker in talking) - {talker.ssrc for talker in heard}
+        pcm = listener.pull(STEP, at)
+        for event in listener.events():
+            if isinstance(event, DigitPressed) and event.ssrc not in listener.muted:
+                party.digits += event.digit
+        if not heard:
+            return
+        party.talkers = heard
+        gain = party.gain
+        if party.automatic is not None:
+            gain *= party.automatic.follow(pcm)
+        party.part = pcm.astype(np.int32) if gain == 1.0 else np.rint(pcm * np.float32(gain)).astype(np.int32)
+
+    def _crosses(self, party: _Party, talker: Talking, at: float) -> bool:
+        standing = self.floor.standing(talker.ssrc, at)
+        return standing is Standing.CROSSES or (standing is Standing.OVER and talker.ssrc in party.passing)
+
+    def _speak(
+        self,
+        stream: str,
+        party: _Party,
+        total: Sum,
+        announcing: tuple[Sum, Sum, str] | None,
+        at: float,
+        unix_s: float,
+    ) -> list[Out]:
+        """The next step to one member: everybody but itself."""
+        speaker = party.speaker
+        if speaker is None:
+            return []
+        others = [
+            (name, other)
+            for name, other in self._parties.items()
+            if other is not party and other.part is not None
+        ]
+        way, kept = self._way(others)
+        ranks = [(talker.emergency, talker.priority) for _, other in kept for talker in other.talkers]
+        mix = total - party.part if party.part is not None else total
+        if len(kept) < len(others):
+            mix = sum((other.part for _, other in kept if other.part is not None), np.zeros(STEP, np.int32))
+        digits = "".join(other.digits for _, other in kept)
+        if announcing is not None and self._playing is not None:
+            announcement = self._playing.announcement
+            if not announcement.streams or stream in announcement.streams:
+                tones, silent, keys = announcing
+                mix = mix + (silent if speaker.dials else tones)
+                digits += keys
+                ranks.append((announcement.emergency, announcement.priority))
+        if not ranks:
+            if not speaker.pressed:
+                return []
+            if not speaker.dialling:
+                return self._send((stream,), speaker.release(at), at, unix_s)
+            return self._send((stream,), speaker.say(np.zeros(STEP, np.int16), at), at, unix_s)
+        emergency, priority = max(ranks)
+        talk = Talk(priority=priority, via=(*way, self.identity))
+        if speaker.pressed:
+            speaker.entitle(talk, emergency)
+        else:
+            speaker.press(talk, emergency, at)
+        if digits:
+            speaker.dial(digits, at)
+        return self._send((stream,), speaker.say(party.limiter.limit(mix), at), at, unix_s)
+
+    def _way(self, others: list[tuple[str, _Party]]) -> tuple[tuple[bytes, ...], list[tuple[str, _Party]]]:
+        """Through which patches what is in a mix has come; members for whom there is no room in that list are left out of it."""
+        way: dict[bytes, None] = {}
+        kept: list[tuple[str, _Party]] = []
+        for stream, party in others:
+            added = dict(way)
+            for talker in party.talkers:
+                added.update(dict.fromkeys(self._vias.way((stream, talker.source, talker.ssrc))))
+            if len(added) >= MAX_VIA:
+                party.joined.refused["via-full"] += 1
+                continue
+            way = added
+            kept.append((stream, party))
+        return tuple(way), kept
