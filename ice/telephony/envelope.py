@@ -4,11 +4,11 @@
 
     offset  bytes  what
     0       4      49 43 4d 31, "ICM1"
-    4       2      C, the length of the certificate, 1–2,048
+    4       2      C, the length of the certificate, 1–1,536
     6       C      the sender's certificate, DER
     6+C     2      H, the length of the header, 1–768
     …       H      the header, canonical JSON (ice.telephony.messages)
-    …       2      B, the length of the sealed body, 0 (no body) or 145–1,105
+    …       2      B, the length of the sealed body, 0 (no body) or 145–1,361
     …       65     ┐ the sealed body: an ephemeral public key, a point of P-256 not compressed (SEC 1: 04 ‖ x ‖ y)
     …       B−81   │ ciphertext: the body's JSON, filled up with spaces to the next multiple of 64
     …       16     ┘ tag
@@ -65,7 +65,7 @@ from ice.telephony.messages import (
 
 MAGIC: Final = b"ICM1"
 MAX_MESSAGE: Final = 4_096  # the payload that a stream takes
-MAX_CERTIFICATE: Final = 2_048  # ours have some 650 bytes; twenty DNS names fit
+MAX_CERTIFICATE: Final = 1_536  # ours have some 650 bytes; twenty DNS names fit
 POINT: Final = 65
 TAG: Final = 16
 PAD: Final = 64  # so that the length of a body does not tell how long a number is
@@ -73,6 +73,15 @@ SIGNATURE: Final = 64
 _SIGNED: Final = b"ice call message 1\0"
 _SEALED: Final = b"ice call seal 1"
 _NONCE: Final = bytes(12)
+#: What cryptography raises for a certificate that is none: some of it is no ValueError.
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @attrs.frozen
@@ -210,13 +219,13 @@ class Envelopes:
         return Letter(sender, header, self._body(parts, header))
 
     def _sender(self, der: bytes, unix_s: float) -> Correspondent:
+        trust = self._trust().domestic
         try:
             certificate = x509.load_der_x509_certificate(der)
             certificate.public_key()
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+            refusal = trust.refuses(certificate, datetime.fromtimestamp(unix_s, UTC))
+        except _UNREADABLE:
             raise MessageRefused("certificate", "the sender's certificate cannot be read") from None
-        trust = self._trust().domestic
-        refusal = trust.refuses(certificate, datetime.fromtimestamp(unix_s, UTC))
         if refusal is not None:
             raise MessageRefused(str(refusal.reason), refusal.sentence)
         return Correspondent(trust.peer(certificate).identity, certificate)

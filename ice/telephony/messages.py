@@ -27,7 +27,7 @@ from ice.telephony import call
 from ice.telephony.causes import Cause
 
 MAX_HEADER: Final = 768  # bytes: a stream id of 256 bytes, each of them escaped, fits
-MAX_BODY: Final = 1_024  # bytes of JSON
+MAX_BODY: Final = 1_280  # bytes of JSON
 MAX_NUMBER: Final = 64  # E.164 has 15 digits, a SIP user part seldom more than 40 characters
 MAX_NAME: Final = 64
 PREFIX: Final = "__calls_"

@@ -11,7 +11,8 @@ one that comes before its turn is not confirmed, so it comes again in its turn.
 A call is begun by ``dial`` and ``offer`` alone.
 
 **Replays.** A message whose time is not within :data:`WINDOW_S` of our clock is refused (``clock``). Within it, what was delivered is remembered by call and number, and calls that
-are over are remembered for as long as any of their messages could be played again. After a restart nothing is remembered, so what would begin a call must be newer than our start.
+are over are remembered for as long as any of their messages could be played again. ``ack`` and ``error`` repeat the id of what they answer, 64 random bits, so they are fresh by
+themselves, and somebody whose clock is wrong hears it. After a restart nothing is remembered, so what would begin a call must be newer than our start.
 
 **Bounds.** Every sender has a budget of messages, counted by the name that its link gives it before anything costly is done, and by its identity afterwards; so have calls in all. Where there
 is no room, new calls are refused (``full``) and nothing is forgotten early.
@@ -239,21 +240,21 @@ class Post:
         if not self._identities.take(letter.sender.identity.triple, now):
             return self._refuse("budget")
         back = answer_on(letter.sender)
-        skew_s = letter.header.ms / 1000 - unix_s
+        header = letter.header
+        call = header.call_id
+        if call is not None and header.kind is Kind.ACK:
+            return self._acknowledged(call, letter, now)
+        if call is not None and header.kind is Kind.ERROR:
+            return self._returned(call, letter, now)
+        skew_s = header.ms / 1000 - unix_s
         if abs(skew_s) > WINDOW_S:
             text = f"your clock and ours differ by {abs(skew_s):.0f} s; at most {WINDOW_S:.0f} s are taken"
             return [*self._refuse("clock"), *self._error(letter, back, Code.CLOCK, text, unix_s)]
-        header = letter.header
-        call = header.call_id
         if header.kind in (Kind.HELLO, Kind.HERE):
             self.delivered += 1
             return [Delivered(letter)]
         if call is None:
             return self._refuse("no-call")
-        if header.kind is Kind.ACK:
-            return self._acknowledged(call, letter, now)
-        if header.kind is Kind.ERROR:
-            return self._returned(call, letter, now)
         return self._take(call, letter, back, now, unix_s)
 
     def tick(self, now: float, unix_s: float) -> list[Output]:
@@ -272,13 +273,13 @@ class Post:
                 self.repeated += 1
                 outputs.append(self._again(call, talk, message, unix_s))
             self._drop_if_done(call, talk, now)
-        while self._closed and next(iter(self._closed.values())) <= now:
-            self._closed.popitem(last=False)
+        self._forget(now)
         return outputs
 
     # -- within
 
     def _take(self, call: UUID, letter: Letter, back: str, now: float, unix_s: float) -> list[Output]:
+        self._forget(now)
         header = letter.header
         talk = self._talks.get(call)
         if talk is None:
@@ -356,6 +357,11 @@ class Post:
         if talk.closing and not talk.waiting:
             self._talks.pop(call, None)
             self._closed[call] = now + 2 * WINDOW_S
+
+    def _forget(self, now: float) -> None:
+        """Forget calls of which nothing can be played again any more."""
+        while self._closed and next(iter(self._closed.values())) <= now:
+            self._closed.popitem(last=False)
 
     def _unknown(self, letter: Letter, back: str, why: str, unix_s: float) -> list[Output]:
         text = "nothing is known of this call, or it is over"
