@@ -1,0 +1,341 @@
+"""Two local networks and two Rallypoints between them: what radios say on one is heard on the other, byte for byte and once, whatever happens to a reflector.
+
+::
+
+    radio a, phone a --- lan a --- reflectors a1, a2 --- rp1 === rp2 --- reflector b --- lan b --- radio b
+
+The reflectors and Rallypoints are real daemons in namespaces; radios are sockets in namespaces of their own, and ffmpeg.
+"""
+
+import http.client
+import json
+import re
+import shutil
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+
+from ice.media.rtp import Packet
+from ice.security.certificates import Role
+
+from .lan import Host, Lan
+from .roads import Place, command, inside, obstacle
+from .town import BIN, Program, Town
+
+pytestmark = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
+
+STREAM = "3f2a9c1e-5b7d-5e0f-8a61-2c4d6e8f0a1b"
+GROUP, GROUP_PORT = "239.192.7.1", 21_000
+HTTP_PORT = 7_481
+RULES = f"""
+[reflector]
+interface = "lan0"
+sender_packets_per_s = 400
+
+[[reflector.rules]]
+stream = "{STREAM}"
+rx = "{GROUP}:{GROUP_PORT}"
+"""
+PACE_S = 0.02
+
+
+def rtp(number: int, ssrc: int, payload: bytes = b"\xd5" * 160) -> bytes:
+    """20 ms of PCMU."""
+    return Packet(0, number & 0xFFFF, 160 * number & 0xFFFF_FFFF, ssrc, payload).encode()
+
+
+@attrs.define(eq=False)
+class Radio:
+    """Somebody in the group on one network: what is sent there is not heard by oneself."""
+
+    host: Host
+    sock: socket.socket
+    heard: list[bytes] = attrs.field(factory=list)
+
+    @classmethod
+    def at(cls, host: Host) -> "Radio":
+        def open_it() -> socket.socket:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            sock.bind((GROUP, GROUP_PORT))
+            index = socket.if_nametoindex("eth0")
+            member = struct.pack("=4s4si", socket.inet_aton(GROUP), bytes(4), index)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, member)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+            sock.setblocking(False)
+            return sock
+
+        return cls(host, inside(host.namespace, open_it))
+
+    def say(self, data: bytes) -> None:
+        self.sock.sendto(data, (GROUP, GROUP_PORT))
+
+    def listen(self) -> list[bytes]:
+        """Everything that has come, ever."""
+        while True:
+            try:
+                self.heard.append(self.sock.recv(65_535))
+            except BlockingIOError:
+                return self.heard
+
+    def forget(self) -> None:
+        self.listen()
+        self.heard = []
+
+
+@attrs.define(eq=False)
+class Stage:
+    """Everything, running."""
+
+    town: Town
+    lans: dict[str, Lan]
+    reflectors: dict[str, Program]
+
+    def radio(self, lan: str, number: int = 1) -> Radio:
+        return Radio.at(self.lans[lan].hosts[number - 1])
+
+    def place(self, name: str) -> Place:
+        return self.reflectors[name].place
+
+    def ask(self, name: str, path: str = "/status") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", HTTP_PORT, timeout=2)
+        try:
+            connection.sock = self.place(name).connect("127.0.0.1", HTTP_PORT, 2)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def status(self, name: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.ask(name)[1])
+        return answer
+
+    def rule(self, name: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.status(name)["rules"][0]
+        return answer
+
+    def ready(self, name: str) -> bool:
+        try:
+            return self.ask(name, "/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            self.reflectors[name].start()
+        for name in names:
+            program = self.reflectors[name]
+            self.until(lambda n=name, p=program: self.ready(n) or not p.runs, f"{name} is ready")  # type: ignore[misc]
+            assert program.runs, program.tail()
+
+    def until(self, true: Callable[[], bool], what: str, timeout_s: float = 15.0) -> float:
+        return self.town.until(true, what, timeout_s=timeout_s, every_s=0.02)
+
+    def converse(self, seconds: float, *talks: tuple[Radio, int], begin: int = 0) -> int:
+        """Each of these talks in PCMU, at the usual pace; how many packets each has said."""
+        count, due = round(seconds / PACE_S), time.monotonic()
+        for number in range(begin, begin + count):
+            for radio, ssrc in talks:
+                radio.say(rtp(number, ssrc))
+            due += PACE_S
+            time.sleep(max(0.0, due - time.monotonic()))
+            for radio, _ in talks:
+                radio.listen()
+        return count
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The Rallypoints and the reflectors of each network run; a2 does not."""
+    folder = tmp_path_factory.mktemp("reflectors")
+    lans: dict[str, Lan] = {}
+    with Town.build(folder, rallypoints=2, sites=3) as town:
+        try:
+            lans["a"] = Lan(2)
+            lans["b"] = Lan(1)
+            reflectors = {}
+            for number, (name, lan, home) in enumerate(
+                (("a1", "a", "rp1"), ("a2", "a", "rp1"), ("b", "b", "rp2")), 1
+            ):
+                place = town.roads.places[f"s{number}"]
+                plug(place, lans[lan], 100 + number)
+                town._authority.issue(name, Role.SATELLITE, datetime.now(UTC))
+                config = folder / f"{name}.toml"
+                config.write_text(
+                    f'[identity]\ncertificate = "pki/{name}.pem"\nkey = "pki/{name}.key"\n\n'
+                    f'[authority]\ncertificates = ["pki/authority.pem"]\nrevocations = "pki/revoked.pem"\n\n'
+                    f'[network]\nrallypoints = ["{town.rallypoints[home].address}"]\nways_file = ""\n{RULES}'
+                )
+                words = [BIN / "twistd", "-n", "--pidfile=", "ice-reflector", "--config", config]
+                reflectors[name] = town.program(name, place, words)
+            town.start()
+            stage = Stage(town, lans, reflectors)
+            stage.start("a1", "b")
+            yield stage
+        finally:
+            town.close()
+            for lan in lans.values():
+                lan.close()
+
+
+def plug(place: Place, lan: Lan, number: int) -> None:
+    """Connect a reflector to a local network, as lan0."""
+    port = f"port{number}"
+    command("ip", "link", "add", "name", "lan0", "netns", place.namespace, "type", "veth", "peer", "name", port, "netns", lan.switch)  # fmt: skip
+    command("ip", "-n", lan.switch, "-batch", "-", script=(f"link set {port} master lan up",))
+    here = (f"address add 10.65.0.{number}/24 dev lan0", "link set lan0 up")
+    command("ip", "-n", place.namespace, "-batch", "-", script=here)
+
+
+def test_there_and_back(stage: Stage) -> None:
+    """What is said on either network is heard on the other: the same bytes, each once; what is too long or empty is counted by that name."""
+    anna, bob = stage.radio("a"), stage.radio("b")
+    count = stage.converse(1.5, (anna, 7), (bob, 9))
+    stage.until(lambda: len(anna.listen()) >= count and len(bob.listen()) >= count, "all is heard")
+    assert anna.heard == [rtp(n, 9) for n in range(count)]
+    assert bob.heard == [rtp(n, 7) for n in range(count)]
+
+    bob.forget()
+    said = {size: b"\x07" * size for size in (0, 1, 1_472, 9_000, 65_507)}
+    for data in said.values():
+        anna.say(data)
+    dropped = {"too-large": 2}
+    stage.until(lambda: stage.rule("a1")["in"]["dropped"] == dropped, "two are too large")
+    stage.until(lambda: len(bob.listen()) == 2, "two are heard")
+    assert bob.heard == [said[1], said[1_472]]
+    assert stage.rule("a1")["sockets"][0]["empty"] == 1
+
+    talker = stage.rule("b")["talkers"]["out"]
+    assert {(each["packets"], each["lost"], each["payload_type"]) for each in talker} >= {(count, 0, 0)}
+    ssrc = [each for each in stage.rule("a1")["talkers"]["in"] if each["ssrc"] == "00000007"]
+    assert [(each["host"], each["packets"], each["lost"]) for each in ssrc] == [("10.65.0.1", count, 0)]
+    assert 0 <= ssrc[0]["jitter_ms"] < 20
+    metrics = stage.ask("a1", "/metrics")[1].decode()
+    assert re.search(r'^ice_reflector_datagrams_total\{direction="out",rule="1"\} \d', metrics, re.M)
+    assert 'ice_reflector_dropped_total{direction="in",reason="too-large"} 2.0' in metrics
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed (apt install ffmpeg)")
+def test_ffmpeg(stage: Stage) -> None:
+    """PCMU as ffmpeg speaks it, into the group of one network: every packet is on the other."""
+    bob, phone = stage.radio("b"), stage.radio("a", 2)
+    words = [
+        "ffmpeg",
+        "-hide_banner",
+        "-loglevel",
+        "error",
+        "-re",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=frequency=440:sample_rate=8000:duration=1.5",
+        "-af",
+        "asetnsamples=160",
+        "-c:a",
+        "pcm_mulaw",
+        "-f",
+        "rtp",
+    ]
+    place = stage.lans["a"].hosts[0]
+    url = f"rtp://{GROUP}:{GROUP_PORT}?ttl=1&localaddr={place.address}&pkt_size=172"
+    sender = stage.town.program("ffmpeg", _as_place(place), [*words, url])
+    sender.start()
+    assert sender.wait() == 0, sender.tail()
+    stage.until(
+        lambda: len(phone.listen()) >= 70 and len(bob.listen()) >= len(phone.listen()), "all is heard"
+    )
+
+    def speech(radio: Radio) -> list[bytes]:
+        return [data for data in radio.heard if data[1] & 0x7F == 0]
+
+    assert speech(bob) == speech(phone)
+    assert [Packet.decode(data).sequence & 0xFFFF for data in speech(bob)] == [
+        (Packet.decode(speech(bob)[0]).sequence + n) & 0xFFFF for n in range(len(speech(bob)))
+    ]
+
+
+def _as_place(host: Host) -> Place:
+    return Place(f"host{host.number}", host.number, host.namespace)
+
+
+def test_interface_down_and_up(stage: Stage) -> None:
+    """The reflector's interface fails in the middle of talk: status says which and why, and both ways are heard again within seconds of its return."""
+    anna, bob = stage.radio("a"), stage.radio("b")
+    place = stage.place("a1")
+    stage.converse(0.3, (anna, 17), (bob, 19))
+    command("ip", "-n", place.namespace, "link", "set", "lan0", "down")
+    stage.until(lambda: stage.rule("a1")["state"] == "closed", "the rule is closed")
+    assert "lan0 is down" in stage.rule("a1")["why"]
+    assert b"lan0 is down" in stage.ask("a1", "/readyz")[1]
+    command("ip", "-n", place.namespace, "link", "set", "lan0", "up")
+    for radio in (anna, bob):
+        radio.forget()
+    begun, number = time.monotonic(), 1_000
+    while not (anna.heard and bob.heard):
+        assert time.monotonic() - begun < 5.0, stage.town.told()
+        number += stage.converse(0.1, (anna, 17), (bob, 19), begin=number)
+    assert stage.ready("a1")
+
+
+def test_flood(stage: Stage) -> None:
+    """One address that floods is held to its rate, named in log, status and counters; who speaks from another is heard whole."""
+    anna, phone, bob = stage.radio("a"), stage.radio("a", 2), stage.radio("b")
+    bob.forget()
+    due = time.monotonic()
+    for number in range(2_000):
+        phone.say(rtp(number, 66))
+        if number % 40 == 0:
+            anna.say(rtp(number // 40, 27))
+        if number % 40 == 39:
+            due += PACE_S
+            time.sleep(max(0.0, due - time.monotonic()))
+            bob.listen()
+    stage.until(lambda: sum(Packet.decode(data).ssrc == 27 for data in bob.listen()) == 50, "anna is heard")
+    [limited] = stage.rule("a1")["limited"]
+    assert limited["host"] == "10.65.0.2"
+    assert limited["dropped"] >= 1_300
+    flood = [data for data in bob.heard if Packet.decode(data).ssrc == 66]
+    assert 0 < len(flood) <= 2_000 - limited["dropped"]
+    assert "10.65.0.2 sends more than 400 datagrams a second" in stage.reflectors["a1"].log.read_text()
+
+
+def test_two_by_mistake(stage: Stage) -> None:
+    """A second reflector on one network: each packet is still heard once on the other, there is no storm, and status and log say why."""
+    stage.start("a2")
+    anna, bob = stage.radio("a"), stage.radio("b")
+    for radio in (anna, bob):
+        radio.forget()
+    before = {name: stage.rule(name) for name in ("a1", "b")}
+    count = stage.converse(4.0, (anna, 37), (bob, 39))
+    time.sleep(0.3)
+    there = [data for data in bob.listen() if Packet.decode(data).ssrc == 37]
+    back = [data for data in anna.listen() if Packet.decode(data).ssrc == 39]
+    assert len(set(there)) >= 0.9 * count
+    assert len(there) == len(set(there)), "heard twice on the other network"
+    assert len(set(back)) >= 0.9 * count
+    # What both bring from the stream into the group is there twice at most: nobody answers anybody.
+    assert len(back) <= 2 * count
+    rules = {name: stage.rule(name) for name in stage.reflectors}
+    for name in ("a1", "b"):
+        passed = sum(rules[name][way]["packets"] - before[name][way]["packets"] for way in ("in", "out"))
+        assert passed <= 2.2 * count, (name, rules[name])
+    told = " ".join(
+        " ".join(rules[name]["warnings"]) + rules[name]["why"] + stage.reflectors[name].log.read_text()
+        for name in ("a1", "a2")
+    )
+    assert "another reflector" in told
+    print(
+        {
+            name: (rules[name]["state"], rules[name]["circle"], rules[name]["in"], rules[name]["out"])
+            for name in rules
+        }
+    )
