@@ -79,10 +79,21 @@ class Purpose(StrEnum):
 
     CLIENT = "client"  # opens links with [identity]: a person, or a satellite
     RALLYPOINT = "rallypoint"  # accepts links with [rallypoint]
+    REFLECTOR = "reflector"  # opens links with [identity], and passes on what others say
 
 
-_SECTION = {Purpose.CLIENT: "identity", Purpose.RALLYPOINT: "rallypoint"}
-_ROLES = {Purpose.CLIENT: (Role.CLIENT, Role.SATELLITE), Purpose.RALLYPOINT: (Role.RALLYPOINT,)}
+_SECTION = {
+    Purpose.CLIENT: "identity",
+    Purpose.RALLYPOINT: "rallypoint",
+    Purpose.REFLECTOR: "identity",
+}
+_ROLES = {
+    Purpose.CLIENT: (Role.CLIENT, Role.SATELLITE),
+    Purpose.RALLYPOINT: (Role.RALLYPOINT,),
+    Purpose.REFLECTOR: (Role.SATELLITE,),
+}
+#: What to make where there is none.
+_WANTED_ROLE = {Purpose.CLIENT: "client", Purpose.RALLYPOINT: "rallypoint", Purpose.REFLECTOR: "satellite"}
 
 
 def problem_finding(problem: Problem, severity: Severity) -> Finding:
@@ -100,6 +111,8 @@ def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()
     for purpose in Purpose:
         if purpose in wanted:
             findings += _check_leaf(loaded, purpose, trust, now)
+    if Purpose.REFLECTOR in wanted:
+        findings += _check_reflector(loaded)
     if Purpose.RALLYPOINT in wanted:
         findings += _check_names(loaded)
         for index in range(len(loaded.config.federations)):
@@ -109,15 +122,18 @@ def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()
 
 
 def _purposes(loaded: Loaded) -> set[Purpose]:
-    named = {
-        p for p in Purpose if loaded.gives(_SECTION[p], "certificate") or loaded.gives(_SECTION[p], "key")
-    }
-    present = {p for p in Purpose if _present(_files(loaded, p)[0])}
-    return named | present or set(Purpose)
+    ends = {Purpose.CLIENT, Purpose.RALLYPOINT}
+    named = {p for p in ends if loaded.gives(_SECTION[p], "certificate") or loaded.gives(_SECTION[p], "key")}
+    present = {p for p in ends if _present(_files(loaded, p)[0])}
+    wanted = named | present or ends
+    reflector = loaded.config.reflector
+    if reflector.engage_file is not None or any(rule.enabled for rule in reflector.rules):
+        wanted = wanted - {Purpose.CLIENT} | {Purpose.REFLECTOR}  # the same files, of another role
+    return wanted
 
 
 def _files(loaded: Loaded, purpose: Purpose) -> tuple[Path, Path]:
-    section = loaded.config.identity if purpose is Purpose.CLIENT else loaded.config.rallypoint
+    section = loaded.config.rallypoint if purpose is Purpose.RALLYPOINT else loaded.config.identity
     return section.certificate, section.key
 
 
@@ -177,7 +193,9 @@ def _trust_alone(loaded: Loaded, now: datetime) -> Trust | None:
 def _check_leaf(loaded: Loaded, purpose: Purpose, trust: Trust | None, now: datetime) -> Iterator[Finding]:
     section = _SECTION[purpose]
     path, key = _files(loaded, purpose)
-    remedy = _pki(loaded, path, "init" if trust is None else f"issue {path.stem} --role {purpose}")
+    remedy = _pki(
+        loaded, path, "init" if trust is None else f"issue {path.stem} --role {_WANTED_ROLE[purpose]}"
+    )
     if not _present(path):
         yield _missing(loaded, (section, "certificate"), path, f"the certificate of this {purpose}", remedy)
         return
@@ -249,6 +267,30 @@ def _check_mesh(loaded: Loaded) -> Iterator[Finding]:
         return  # told already
     for warning in plan_of(loaded.config.groups, own, listed).warnings:
         yield Finding(Severity.WARNING, str(loaded.path), warning)
+
+
+def _check_reflector(loaded: Loaded) -> Iterator[Finding]:
+    """What a reflector would refuse, or say of its rules."""
+    from ice.reflector.rules import remarks_on  # brings codecs along, which only reflectors need here
+
+    settings = loaded.config.reflector
+    if settings.engage_file is None and not any(rule.enabled for rule in settings.rules):
+        yield Finding(
+            Severity.WARNING, str(loaded.path), "there is no enabled rule", "write one in [[reflector.rules]]"
+        )
+    for remark in remarks_on(loaded.config):
+        path: tuple[str | int, ...] = ("reflector",)
+        if 0 <= remark.index < len(settings.rules):
+            path += ("rules", remark.index)
+        if remark.key and (remark.index < len(settings.rules)):
+            path += (remark.key,)
+        yield Finding(
+            Severity.ERROR if remark.wrong else Severity.WARNING,
+            str(loaded.path),
+            remark.text,
+            line=loaded.positions.line(path),
+            key=dotted(path),
+        )
 
 
 def _peering(path: Path) -> PeeringFile:
@@ -347,7 +389,7 @@ def _check_role(
             Severity.ERROR,
             str(path),
             str(error),
-            _pki(loaded, path, f"issue {path.stem} --role {purpose} --force"),
+            _pki(loaded, path, f"issue {path.stem} --role {_WANTED_ROLE[purpose]} --force"),
         )
         return
     if role not in _ROLES[purpose]:
@@ -356,7 +398,7 @@ def _check_role(
             Severity.ERROR,
             str(path),
             f"expected a certificate with the role {expected}, found the role {role}",
-            "name the right file, or: " + _pki(loaded, path, f"issue NAME --role {purpose}"),
+            "name the right file, or: " + _pki(loaded, path, f"issue NAME --role {_WANTED_ROLE[purpose]}"),
         )
 
 
@@ -369,7 +411,7 @@ def _check_trusted(
     try:
         role, _ = role_and_id(certificate)
     except BadIdentity:
-        role = Role(purpose.value)
+        role = Role(_WANTED_ROLE[purpose])
     like = "" if refusal.reason is Reason.REVOKED else f" --like {shlex.quote(str(path))}"
     remedy = _pki(loaded, path, f"issue {path.stem} --role {role}{like} --force")
     yield Finding(Severity.ERROR, str(path), refusal.sentence, remedy)

@@ -307,6 +307,10 @@ class ReflectorSettings(Section):
         le=1_000_000,
         description="Datagrams per second that one address may send into a group; more are dropped, and the address is named. 0: no limit.",
     )
+    engage_file: OptionalFileName = Field(
+        None,
+        description="A Rallypoint's configuration of Engage (JSON) whose staticReflectors are rules too, read at each reload; empty: none.",
+    )
     http: ReflectorHttpSettings = Field(default_factory=ReflectorHttpSettings)
     snooping: SnoopingSettings = Field(default_factory=SnoopingSettings)
     rules: Annotated[Listed[ReflectorRule], AfterValidator(distinct_rules)] = Field((), max_length=MAX_RULES)

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Final
 
 import attrs
+from pydantic import ValidationError
 
-from ice.config.reflector import ReflectorRule, ReflectorSettings
+from ice.config.reflector import ReflectorRule, ReflectorSettings, distinct_rules
 from ice.config.schema import Config
+from ice.engage.account import Why
+from ice.engage.kinds import Kind
+from ice.engage.reading import read
 from ice.errors import LocalError
 from ice.media.codecs import codec, decoder_of, encoder
 from ice.net.place import Place
@@ -22,6 +26,7 @@ from ice.reflector.transcoding import Transcoding
 from ice.reflector.translation import Translation
 from ice.security.keyring import Keyring
 
+MAX_ENGAGE_FILE: Final = 4 << 20  # thousands of reflectors
 MAX_KEY_FILE: Final = 4_096  # a key of 1,024 bytes in hexadecimal, and an editor's line end
 
 
@@ -34,7 +39,6 @@ class Rule:
     terms: Terms
     places: tuple[Place, ...]  #: the first hears, where the rule hears; all are spoken to
     settings: ReflectorRule
-    changes: tuple[str, ...]  #: what is changed in datagrams, in words
 
     @property
     def name(self) -> str:
@@ -44,9 +48,57 @@ class Rule:
 
 
 def rules_of(config: Config) -> tuple[Rule, ...]:
-    """The enabled rules of a configuration."""
+    """The enabled rules of a configuration, those of ``engage_file`` behind the others.
+
+    Raises :class:`LocalError` where that file cannot be used.
+    """
+    return tuple(
+        _rule(number, each, config) for number, each in enumerate(all_rules(config), 1) if each.enabled
+    )
+
+
+def all_rules(config: Config) -> tuple[ReflectorRule, ...]:
+    """Every rule, enabled or not.  Raises :class:`LocalError` where ``engage_file`` cannot be used."""
     settings = config.reflector
-    return tuple(_rule(number, each, config) for number, each in enumerate(settings.rules, 1) if each.enabled)
+    if settings.engage_file is None:
+        return settings.rules
+    rules = (*settings.rules, *rules_of_engage(settings.engage_file))
+    try:
+        return distinct_rules(rules)
+    except ValueError as error:
+        raise LocalError(f"{settings.engage_file}: {error} (reflector.engage_file)") from None
+
+
+def rules_of_engage(path: Path) -> tuple[ReflectorRule, ...]:
+    """The ``staticReflectors`` of a Rallypoint's configuration of Engage, as rules that say the same.
+
+    Raises :class:`LocalError` that names the file where it cannot be read, or has one that cannot be taken over.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_ENGAGE_FILE + 1)
+    except OSError as error:
+        raise LocalError(
+            f"{path}: cannot be read: {error.strerror or error} (reflector.engage_file)"
+        ) from None
+    if len(data) > MAX_ENGAGE_FILE:
+        raise LocalError(f"{path}: longer than {MAX_ENGAGE_FILE} bytes (reflector.engage_file)")
+    account = read(data, str(path), Kind.RALLYPOINT).account
+    for entry in account.entries:
+        if entry.path.startswith("staticReflectors[") and entry.why is Why.WRONG:
+            raise LocalError(f"{path}: {entry.path}: {entry.text} (reflector.engage_file)")
+    rules = []
+    for row in account.rows:
+        if row.key != ("reflector", "rules"):
+            continue
+        try:
+            rules.append(ReflectorRule.model_validate(row.values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise LocalError(
+                f"{path}: {row.path}: {'.'.join(map(str, first['loc']))}: {first['msg']} (reflector.engage_file)"
+            ) from None
+    return tuple(rules)
 
 
 def by_stream(rules: tuple[Rule, ...]) -> dict[str, list[Rule]]:
@@ -110,17 +162,51 @@ def read_key(path: Path, cipher: str, salt: bytes) -> Keyring:
     return Keyring.of(digits, cipher, salt=salt)
 
 
+@attrs.frozen
+class Remark:
+    """Something about a rule: its index (-1: the table above all rules), the key ("": the rule as a whole), and a sentence."""
+
+    index: int
+    key: str
+    text: str
+    wrong: bool = False  #: the daemon would not start
+
+
 def warnings_about(rule: Rule) -> Iterator[str]:
-    """What is allowed and a person should know."""
-    settings = rule.settings
-    for change in rule.changes:
-        yield f"rule {rule.number} ({rule.name}): {change}"
-    if settings.key_file is not None:
-        mode = _mode(settings.key_file)
-        if mode & 0o077:
-            yield f"{settings.key_file}: mode {mode:04o} lets others than the owner read this key; type: chmod 600 {settings.key_file}"
-    if settings.hears and not settings.allow and not _is_group(settings):
-        yield f"rule {rule.number} ({rule.name}): whoever reaches {settings.rx} talks on the stream: name them in allow"
+    """What is allowed and a person should know, in sentences that stand alone."""
+    for remark in _warnings(rule.number - 1, rule.settings):
+        yield f"rule {rule.number} ({rule.name}): {remark.text}"
+
+
+def remarks_on(config: Config) -> Iterator[Remark]:
+    """Everything to be said about the enabled rules of a configuration, mistakes among it; files and libraries are looked at."""
+    try:
+        rules = all_rules(config)
+    except LocalError as error:
+        yield Remark(-1, "engage_file", str(error), wrong=True)
+        rules = config.reflector.rules
+    for index, rule in enumerate(rules):
+        if not rule.enabled:
+            continue
+        try:
+            translation_of(rule, config.traffic.salt() if rule.key_file else b"")
+        except LocalError as error:
+            key = "key_file" if rule.key_file and str(rule.key_file) in str(error) else ""
+            yield Remark(index, key, str(error), wrong=True)
+        yield from _warnings(index, rule)
+
+
+def _warnings(index: int, rule: ReflectorRule) -> Iterator[Remark]:
+    for key, text in _changes(rule):
+        yield Remark(index, key, text)
+    if rule.key_file is not None and (mode := _mode(rule.key_file)) & 0o077:
+        yield Remark(
+            index,
+            "key_file",
+            f"mode {mode:04o} lets others than the owner read {rule.key_file}; type: chmod 600 {rule.key_file}",
+        )
+    if rule.hears and not rule.allow and not _is_group(rule):
+        yield Remark(index, "rx", f"whoever reaches {rule.rx} talks on the stream: name them in allow")
 
 
 def _rule(number: int, rule: ReflectorRule, config: Config) -> Rule:
@@ -139,7 +225,7 @@ def _rule(number: int, rule: ReflectorRule, config: Config) -> Rule:
         )
         for at, to in enumerate(rule.destinations or (rule.rx,))
     )
-    return Rule(number, rule.stream, terms_of(settings, rule), places, rule, tuple(_changes(rule)))
+    return Rule(number, rule.stream, terms_of(settings, rule), places, rule)
 
 
 def _sources(rule: ReflectorRule) -> tuple[str, ...]:
@@ -156,17 +242,21 @@ def _sources(rule: ReflectorRule) -> tuple[str, ...]:
 MAX_SOURCES: Final = 10  # per IPv4 group, by Linux's own default
 
 
-def _changes(rule: ReflectorRule) -> Iterator[str]:
+def _changes(rule: ReflectorRule) -> Iterator[tuple[str, str]]:
+    """What the rule changes in datagrams: the key, and the change in words."""
     if rule.payload_types:
-        yield f"RTP payload types are rewritten: {', '.join(rule.payload_types)}"
+        yield "payload_types", f"RTP payload types are rewritten: {', '.join(rule.payload_types)}"
     if rule.strip_extensions:
-        yield "RTP header extensions are taken out towards the group"
+        yield "strip_extensions", "RTP header extensions are taken out towards the group"
     if rule.key_file is not None:
-        yield f"the group is in clear, the stream is sealed ({rule.cipher}): everybody on that network can listen"
+        yield (
+            "key_file",
+            f"the group is in clear, the stream is sealed ({rule.cipher}): everybody on that network can listen",
+        )
     if rule.radio_codec:
-        yield f"what the stream says is coded anew as {rule.radio_codec} for the group"
+        yield "radio_codec", f"what the stream says is coded anew as {rule.radio_codec} for the group"
     if rule.stream_codec:
-        yield f"what the group says is coded anew as {rule.stream_codec} for the stream"
+        yield "stream_codec", f"what the group says is coded anew as {rule.stream_codec} for the stream"
 
 
 def _transcoding(name: str) -> Transcoding | None:
