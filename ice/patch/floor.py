@@ -12,7 +12,7 @@ way has failed): **one talker at a time crosses a half-duplex patch**; of the ot
 
 **Full duplex**: everybody crosses.
 
-**One talker, two streams.** An SSRC belongs to the stream and source on which it was heard first, until it has been silent there for :data:`TWIN_S`. The same SSRC from elsewhere is the
+**One talker, two ways.** An SSRC belongs to the source (and, where talkers are said anew, to the stream) under which it was heard first, until it has been silent there for :data:`TWIN_S`. The same SSRC from elsewhere is the
 same voice on a second way (another patch, a bridge of another make), or a fault; either way it is held back, and counted as a *twin*.
 
 **Ends** pass even when the sound before them was held back, if the burst's beginning had passed: nobody is left waiting.
@@ -59,13 +59,27 @@ class _Known:
     told_at: float
     urgent: bool = False
     passed: bool = False  # whether the last packet that was no end mark was passed on
+    owed: bool = False  # whether something of this burst was, so that its end must be
+    over: bool = False  # whether the end of this burst has come
 
 
 class PatchFloor:
-    """See the module docstring. ``first_come``: among equals who came first, not who has the lower SSRC."""
+    """See the module docstring.
 
-    def __init__(self, *, full_duplex: bool, first_come: bool = False, max_rx_s: float = 0.0) -> None:
+    ``first_come``: among equals who came first, not who has the lower SSRC. ``one_stream``: a talker's packets count on the stream alone on which he was
+    heard first; else on any on which they come under his name (relay: the name itself keeps them from going round).
+    """
+
+    def __init__(
+        self,
+        *,
+        full_duplex: bool,
+        first_come: bool = False,
+        one_stream: bool = False,
+        max_rx_s: float = 0.0,
+    ) -> None:
         self.full_duplex = full_duplex
+        self._one_stream = one_stream
         self._first_come = first_come
         self.floor = Floor(Rules(full_duplex=full_duplex, max_rx_s=max_rx_s))
         self._known: dict[int, _Known] = {}
@@ -81,10 +95,10 @@ class PatchFloor:
         known = self._known.get(head.ssrc)
         if known is None:
             known = self._meet(head.ssrc, stream, source, now)
-        elif known.source != source or known.stream != stream:
+        elif known.source != source or (self._one_stream and known.stream != stream):
             if now - known.heard_at < TWIN_S:
                 return Verdict.TWIN
-            known.stream, known.source, known.passed = stream, source, False
+            known.stream, known.source, known.passed, known.owed = stream, source, False, False
         known.heard_at = now
         plain = head.talk is None and not head.last and not head.first and head.urgent is known.urgent
         if (
@@ -156,11 +170,15 @@ class PatchFloor:
         heard = any(each.claim.source == head.ssrc for each in talking)
         # What straggles in behind its end mark goes where the mark went.
         crosses = self._crosses(head.ssrc, talking) if heard else known.passed
+        if heard and (known.over or head.first) and not head.last:
+            known.owed = known.over = False
+        known.owed = known.owed or crosses
         if head.last:
+            known.over = True
             self.floor.ended(head.ssrc, now)
             if self._crossing == head.ssrc:
                 self._crossing = None
-            return Verdict.PASS if crosses or known.passed else Verdict.WITHHELD
+            return Verdict.PASS if known.owed else Verdict.WITHHELD
         if heard:
             known.passed = crosses
         return Verdict.PASS if crosses else Verdict.WITHHELD

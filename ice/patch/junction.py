@@ -6,7 +6,8 @@ The way of a datagram, each step with the word under which it is counted where i
 is the stream one of ours?               ``unknown-stream``
 is it our own, come back?                ``own``
 can it be opened?                        ``no-key``, or the lock's word (``tag``, ``replay``, ``clear`` …)
-was it here before, by whatever stream?  ``circular`` (``late`` and ``jump`` where the window cannot tell)
+was it here before, by whatever stream?  ``circular`` (``late`` and ``jump`` where the window cannot tell); of sound in relay alone: what is said anew
+                                         has no name that could come back
 data, not sound: passed on as it is      –
 has it come through us already?          ``via``, ``via-full``
 is its talker another stream's?          ``twin``
@@ -45,6 +46,7 @@ from ice.patch.keys import Lock, Locks
 from ice.patch.loops import Loops
 from ice.patch.outcome import Loop, MemberStatus, Out, Passed, PatchStatus, Spoken, TalkerStatus, Traffic
 from ice.patch.plan import Patch, PatchRefused, check, check_streams
+from ice.patch.probe import EVERY_S, MAX_OTHERS, identity_in, probe
 from ice.patch.speaker import Speaker
 from ice.patch.via import CAME_BACK, TOO_FAR, Vias, identity_of
 from ice.streams.heard import Heard
@@ -93,7 +95,8 @@ class Junction:
     Raises :class:`~ice.patch.plan.PatchRefused` for a patch that cannot be.
     """
 
-    first_come = False
+    keeps_names = False  #: whether sound is passed on under the names that it has, not said anew under ours
+    first_come = False  #: see :class:`~ice.patch.floor.PatchFloor`
 
     def __init__(
         self,
@@ -119,7 +122,9 @@ class Junction:
             channel = channels.get(stream) or Channel(stream)
             self._joined[stream] = Joined(channel, locks.of(stream, channel.keyring, shut=channel.shut))
         self._full_duplex = any(joined.channel.full_duplex for joined in self._joined.values())
-        self.floor = PatchFloor(full_duplex=self._full_duplex, first_come=self.first_come)
+        self.floor = PatchFloor(
+            full_duplex=self._full_duplex, first_come=self.first_come, one_stream=not self.keeps_names
+        )
         self._legs = legs(joined.channel for joined in self._joined.values())
         self._vias = Vias(self.identity)
         self._loops = Loops(patch.id)
@@ -127,6 +132,8 @@ class Junction:
         self._own_sources: dict[str, int] = {}
         self._own_source_set: frozenset[int] = frozenset()
         self._own_ssrc = self._new_ssrc()
+        self._probed_at = -math.inf
+        self._others: dict[bytes, None] = {}
         self._playing: Playing | None = None
         self._own_speakers: list[tuple[Speaker, tuple[str, ...]]] = []
         self._next_pull = math.inf
@@ -174,11 +181,14 @@ class Junction:
         payload = joined.lock.open(wire, unix_s)
         if isinstance(payload, str):
             return self._refuse(joined, payload, now)
-        seen = self._heard.ask(datagram.source, datagram.sequence, now)
-        if seen:
-            word = "circular" if seen is DUPLICATE else "jump" if seen is JUMP else "late"
-            return self._refuse(joined, word, now)
-        if datagram.flags & Flag.DATA:
+        data = datagram.flags & Flag.DATA
+        if self.keeps_names or data:
+            seen = self._heard.ask(datagram.source, datagram.sequence, now)
+            if seen:
+                word = "circular" if seen is DUPLICATE else "jump" if seen is JUMP else "late"
+                return self._refuse(joined, word, now)
+        if data:
+            self._meet(payload)
             return self._pass(joined, datagram, payload, unix_s) if self.active else []
         head = heading(payload, datagram.flags)
         if head is None:
@@ -189,21 +199,25 @@ class Junction:
         if talk is not None or len(self._vias):
             talker = stream_id, datagram.source, head.ssrc
             word = self._vias.ask(talker, talk, now)
-            if word == CAME_BACK or (word == TOO_FAR and self._names_itself):
+            if word == CAME_BACK or (word == TOO_FAR and not self.keeps_names):
                 return self._refuse(joined, word, now, self._vias.way(talker))
             if talk is not None and talk.alias:
                 self._name(head.ssrc, talk.alias)
         verdict = self.floor.heard(stream_id, datagram.source, head, now)
         if verdict is Verdict.TWIN:
             return self._refuse(joined, verdict.value, now)
-        return self._take(joined, datagram, payload, head, verdict, now, unix_s)
+        outs = self._take(joined, datagram, payload, head, verdict, now, unix_s)
+        if now - self._probed_at >= EVERY_S and self.active:
+            self._probed_at = now
+            outs = outs + self._spoken(tuple(self._joined), int(Flag.DATA), probe(self.identity), unix_s)
+        return outs
 
     def passed_before(self, stream_id: str, now: float) -> None:
         """A stream has refused a datagram that we wanted to pass on there, because it had carried it before (``forward`` gave False while it was up)."""
         joined = self._joined.get(stream_id)
         if joined is not None:
             joined.tx.errors += 1
-            self._loops.note("names", stream_id, now)
+            self._loops.note("names", stream_id, now, self._others)
 
     def tick(self, now: float, unix_s: float) -> list[Out]:
         """What time has brought about: sound that is due, ends, announcements."""
@@ -306,8 +320,6 @@ class Junction:
         )
 
     # -- what the kinds do -------------------------------------------------------------------------------------------
-
-    _names_itself = True  # whether what is said anew carries our identity
 
     def _prepare(self) -> None:
         """Make what this kind of patch has beyond the others."""
@@ -494,10 +506,18 @@ class Junction:
 
     def _refuse(self, joined: Joined, word: str, now: float, through: tuple[bytes, ...] = ()) -> list[Out]:
         joined.refused[word] += 1
-        self._loops.refused(
-            word, joined.channel.stream_id, now, [each for each in through if each != self.identity]
-        )
+        others = [each for each in through if each != self.identity] or self._others
+        self._loops.refused(word, joined.channel.stream_id, now, others)
         return []
+
+    def _meet(self, payload: bytes) -> None:
+        """Remember another patch on our streams, if that is its probe."""
+        other = identity_in(payload)
+        if other is not None and other != self.identity:
+            self._others.pop(other, None)
+            self._others[other] = None
+            if len(self._others) > MAX_OTHERS:
+                del self._others[next(iter(self._others))]
 
     def _wake(self, now: float) -> None:
         if self._next_pull == math.inf:
@@ -524,7 +544,7 @@ class Junction:
         lock = joined.lock
         if lock.shut:
             state, why = ERROR, lock.words
-        elif joined.silent_because and self._names_itself:
+        elif joined.silent_because and not self.keeps_names:
             state, why = ERROR, joined.silent_because
         elif not joined.up:
             state, why = (GONE if joined.rx.packets or joined.tx.packets else JOINING), joined.why

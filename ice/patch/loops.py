@@ -4,7 +4,7 @@
 how        what was refused                                       noticed after, within a second
 =========  =====================================================  ===============================
 ``via``    a burst that came through us                           1: it says so itself
-``own``    what we said ourselves                                 3
+``own``    what we said ourselves (:mod:`ice.patch.probe`)        1
 ``names``  a datagram that we had passed on already               10: for a moment two servers of a group may be active
 ``twin``   one talker on two streams                              10
 =========  =====================================================  ===============================
@@ -25,7 +25,7 @@ NOTICED_MAX: Final = 64  # for whoever never asks
 _HOW: Final[Mapping[str, tuple[str, int]]] = {
     "via": ("via", 1),
     "via-full": ("via", 1),
-    "own": ("own", 3),
+    "own": ("own", 1),
     "circular": ("names", 10),
     "names": ("names", 10),
     "twin": ("twin", 10),

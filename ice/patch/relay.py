@@ -21,7 +21,7 @@ from ice.streams.interface import Datagram
 class RelayPatch(Junction):
     """See the module docstring, and :class:`~ice.patch.junction.Junction`."""
 
-    _names_itself = False
+    keeps_names = True
 
     def _take(
         self,
