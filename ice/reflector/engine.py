@@ -171,8 +171,6 @@ class Port:
             payload = translated
             if payload is not data:
                 reflection.passed.keep(hash(payload), passage)
-        flow.packets += 1
-        flow.bytes += len(data)
         reflection.forward(self, Datagram(flags, talker.source, talker.named(local), payload), now)
 
     def _again(self, found: Passage, data: bytes, host: str, now: float) -> None:
@@ -292,9 +290,12 @@ class Reflection:
 
     def forward(self, origin: Port, datagram: Datagram, now: float) -> None:
         """What one port has brought in: to the stream and to the other ports."""
-        reason = self._forward(datagram)
+        reason, flow = self._forward(datagram), origin.inward
         if reason:
-            origin.inward.dropped[reason] += 1
+            flow.dropped[reason] += 1
+        else:
+            flow.packets += 1
+            flow.bytes += len(datagram.payload)
         if len(self.ports) > 1:
             for port in self._outs:
                 if port is not origin:

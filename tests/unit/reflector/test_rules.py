@@ -230,8 +230,8 @@ class Checked(Case):
         self.assertEqual(
             found,
             [
-                (Severity.ERROR, 8, "reflector.rules.key_file"),
-                (Severity.WARNING, 7, "reflector.rules.strip_extensions"),
-                (Severity.WARNING, 8, "reflector.rules.key_file"),
+                (Severity.ERROR, 9, "reflector.rules.key_file"),
+                (Severity.WARNING, 8, "reflector.rules.strip_extensions"),
+                (Severity.WARNING, 9, "reflector.rules.key_file"),
             ],
         )

@@ -1,0 +1,334 @@
+"""The reflector put together: rules come and go, streams are joined as they are wanted, and status tells how each stands."""
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import attrs
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ice.config.load import loads
+from ice.link.frame import MEDIA, media
+from ice.link.naming import stream_key
+from ice.media.rtp import Talk
+from ice.net.addresses import Address
+from ice.net.interfaces import Interface
+from ice.net.multicast import SocketCounts, SocketStatus
+from ice.observe.metrics import Metrics
+from ice.reflector.service import Plan, Reflector
+from ice.reflector.status import add_metrics, status_of
+from ice.testing.network import MemoryDialler, MemoryRallypoint, network_on, run
+from tests.unit.reflector.world import NOON, rtp
+
+RADIO = Address("10.0.0.1", 5_004)
+A = "a.test:7443"
+
+
+@attrs.define(eq=False)
+class Wire:
+    """A socket that is a list."""
+
+    reactor: Any
+    place: Any
+    received: Any
+    changed: Any
+    more: dict[str, Any]
+    counts: SocketCounts = attrs.field(factory=SocketCounts)
+    sent: list[bytes] = attrs.field(factory=list)
+    up: bool = False
+    why: str = "not tried yet"
+    running: bool = False
+
+    def start(self) -> None:
+        if not self.running:
+            self.running = True
+            self.stand(True, f"joined {self.place.rx} on eth0")
+
+    def stop(self) -> None:
+        self.running = self.up = False
+
+    def stand(self, up: bool, why: str) -> None:
+        """The place can be used from now on, or can not."""
+        self.up, self.why = up, why
+        self.changed(up, why)
+
+    def send(self, data: bytes) -> bool:
+        if self.running and self.up:
+            self.sent.append(data)
+        return self.up
+
+    def hear(self, *datagrams: bytes, sender: Address = RADIO) -> None:
+        self.more["received_many"]([(data, sender) for data in datagrams])
+
+    def status(self) -> SocketStatus:
+        return SocketStatus(
+            "eth0", str(self.place.rx), str(self.place.tx), self.running, self.up, self.why, None
+        )
+
+
+class Watch:
+    """One interface that never changes."""
+
+    def __init__(self) -> None:
+        self.present = {"eth0": Interface(2, "eth0", 0x1043, ("10.0.0.10",))}
+        self.told: list[Any] = []
+
+    def add(self, changed: Any) -> None:
+        self.told.append(changed)
+
+    def remove(self, changed: Any) -> None:
+        self.told.remove(changed)
+
+
+class Case(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.dialler = MemoryDialler(self.clock, latency_s=0.001)
+        self.rallypoint = MemoryRallypoint(self.clock)
+        self.dialler.there[A] = self.rallypoint
+        self.network = network_on(self.dialler, A, satellite=True)
+        self.wires: list[Wire] = []
+        self.watch: Any = Watch()
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+
+    def wire(self, reactor: Any, place: Any, received: Any, changed: Any, **more: Any) -> Wire:
+        self.wires.append(Wire(reactor, place, received, changed, more))
+        return self.wires[-1]
+
+    def plan(self, *rules: str, begin: str = "", before: Plan | None = None) -> Plan:
+        text = begin + "".join(f"\n[[reflector.rules]]\n{rule}\n" for rule in rules)
+        return Plan.of(loads(text, self.folder / "ice.toml").config, before)
+
+    def rule(self, stream: str = "hall", rx: str = "239.1.1.1:5000", more: str = "") -> str:
+        return f'stream = "{stream}"\nrx = "{rx}"\n{more}'
+
+    def started(self, plan: Plan | None = None) -> Reflector:
+        self.reflector = Reflector(
+            self.clock,
+            self.network,
+            plan if plan is not None else self.plan(self.rule()),
+            wall=lambda: NOON,
+            random=Random(1),
+            watch=self.watch,
+            socket_of=self.wire,
+        )
+        self.reflector.startService()
+        self.addCleanup(self.stopped)
+        run(self.clock, 0.2)
+        return self.reflector
+
+    def stopped(self) -> None:
+        done: list[None] = []
+        self.reflector.stopService().addCallback(done.append)
+        run(self.clock, 3.0)
+        self.assertEqual((len(done), self.clock.getDelayedCalls(), self.watch.told), (1, [], []))
+        self.assertFalse(any(wire.running for wire in self.wires))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def say(self, data: bytes, sequence: int, stream: str = "hall", source: int = 5) -> None:
+        """Somebody far away."""
+        self.rallypoint.say(media(0, stream_key(stream), source, sequence, data))
+        run(self.clock, 0.02)
+
+    def on_stream(self, stream: str = "hall") -> list[bytes]:
+        frames = [
+            frame for frame in self.rallypoint.media if MEDIA.unpack_from(frame)[3] == stream_key(stream)
+        ]
+        return [frame[MEDIA.size :] for frame in frames]
+
+
+class Passing(Case):
+    def test_both_ways(self) -> None:
+        """From the socket to the Rallypoint and back, the same bytes; readiness says when."""
+        reflector = self.started()
+        [wire] = self.wires
+        wire.hear(rtp(1), rtp(2))
+        run(self.clock, 0.02)
+        self.assertEqual(self.on_stream(), [rtp(1), rtp(2)])
+        self.say(rtp(1, ssrc=9), 0)
+        self.assertEqual(wire.sent, [rtp(1, ssrc=9)])
+        self.assertIsNone(reflector.ready())
+        self.assertEqual(reflector.streams["hall"].ties[0].port.own_hosts, ("10.0.0.10",))
+
+    def test_further_places(self) -> None:
+        """additional_tx has a socket of its own, which only talks."""
+        self.started(self.plan(self.rule(more='additional_tx = ["10.0.0.7:6000"]')))
+        self.say(rtp(1), 0)
+        self.assertEqual([wire.sent for wire in self.wires], [[rtp(1)], [rtp(1)]])
+        self.assertEqual([wire.more["listen"] for wire in self.wires], [True, False])
+
+    def test_directions(self) -> None:
+        """A rule joins as it needs: to talk only, to listen only."""
+        self.started(
+            self.plan(
+                self.rule("one", more='direction = "in"'),
+                self.rule("two", "239.1.1.2:5000", more='direction = "out"'),
+            )
+        )
+        asked = {join.stream: (join.listen, join.talk) for join in self.rallypoint.joins}
+        self.assertEqual(asked, {"one": (False, True), "two": (True, False)})
+        self.assertEqual([wire.more["talk"] for wire in self.wires], [False, True])
+
+    def test_too_large(self) -> None:
+        """What no Rallypoint takes is counted by that name, and what has no path by its own."""
+        self.started()
+        [wire] = self.wires
+        wire.hear(bytes(9_000), bytes(65_507), bytes(1_472))
+        self.dialler.there.clear()
+        self.rallypoint.crash()
+        run(self.clock, 0.1)
+        wire.hear(b"lost")
+        port = self.reflector.ties[0].port
+        self.assertEqual(port.inward.dropped, {"too-large": 2, "no-path": 1})
+        self.assertIn("no link to a Rallypoint", self.reflector.ready() or "")
+
+    def test_standby(self) -> None:
+        """A standby sends nothing either way, and goes on when it is made active."""
+        reflector = self.started()
+        reflector.standby()
+        [wire] = self.wires
+        wire.hear(rtp(1))
+        self.say(rtp(1, ssrc=9), 0)
+        self.assertEqual((self.on_stream(), wire.sent), ([], []))
+        reflector.active()
+        wire.hear(rtp(2))
+        self.say(rtp(2, ssrc=9), 1)
+        self.assertEqual((self.on_stream(), wire.sent), ([rtp(2)], [rtp(2, ssrc=9)]))
+
+
+class Reloading(Case):
+    def test_rules_come_and_go(self) -> None:
+        """One that stays keeps its socket and counters; one that goes leaves stream and group; a new one is open at once."""
+        reflector = self.started(self.plan(self.rule("one"), self.rule("two", "239.1.1.2:5000")))
+        one = self.wires[0]
+        one.hear(rtp(1))
+        reflector.reload(self.plan(self.rule("three", "239.1.1.3:5000"), self.rule("one")))
+        run(self.clock, 0.2)
+        self.assertEqual([wire.running for wire in self.wires], [True, False, True])
+        self.assertEqual(self.rallypoint.leaves, ["two"])
+        self.assertEqual(
+            [(tie.rule.number, tie.port.inward.packets) for tie in reflector.ties], [(1, 0), (2, 1)]
+        )
+        one.hear(rtp(2))
+        run(self.clock, 0.02)
+        self.assertEqual(self.on_stream("one"), [rtp(1), rtp(2)])
+
+    def test_another_place(self) -> None:
+        """A rule with another ttl has another socket, and keeps what it knows."""
+        reflector = self.started()
+        port = reflector.ties[0].port
+        reflector.reload(self.plan(self.rule(more="ttl = 5")))
+        run(self.clock, 0.1)
+        self.assertIs(reflector.ties[0].port, port)
+        self.assertEqual([wire.running for wire in self.wires], [False, True])
+        self.say(rtp(1), 0)
+        self.assertEqual(self.wires[1].sent, [rtp(1)])
+
+    def test_a_change_of_what_is_changed(self) -> None:
+        """A translation that appears is at work at once; one that stays is the same."""
+        reflector = self.started()
+        data = rtp(1, extension=Talk(alias="Anna").to_extension())
+        strip = self.rule(more="strip_extensions = true")
+        reflector.reload(self.plan(strip))
+        self.say(data, 0)
+        self.assertEqual(self.wires[0].sent, [rtp(1)])
+        again = self.plan(strip, before=reflector.plan)
+        self.assertIs(again.rules[0][1], reflector.plan.rules[0][1])
+
+    def test_direction(self) -> None:
+        """A stream whose rules need something else now is joined anew."""
+        reflector = self.started()
+        reflector.reload(self.plan(self.rule(more='direction = "out"')))
+        run(self.clock, 0.2)
+        self.assertEqual([(join.listen, join.talk) for join in self.rallypoint.joins][-1], (True, False))
+
+
+class Status(Case):
+    def test_it_is_json(self) -> None:
+        """Everything a person asks: state, why, warnings, counters, talkers with loss and jitter, who floods."""
+        begin = "[reflector]\nsender_packets_per_s = 100\n"
+        reflector = self.started(
+            self.plan(
+                self.rule(more="strip_extensions = true"), self.rule("two", "239.1.1.2:5000"), begin=begin
+            )
+        )
+        for number in range(50):
+            self.wires[0].hear(rtp(2 * number))
+            run(self.clock, 0.02)
+            self.say(rtp(number, ssrc=9), number)
+        self.wires[0].hear(*(rtp(n, ssrc=3) for n in range(100)), sender=Address("10.0.0.66", 9))
+        self.wires[1].stand(False, "eth0 is down")
+        status = json.loads(json.dumps(status_of(reflector)))
+        one, two = status["rules"]
+        self.assertEqual((status["ready"], status["state"]), (False, "active"))
+        self.assertEqual(status["why_not_ready"], "rule 2 (239.1.1.2:5000 <-> two): eth0 is down")
+        self.assertEqual((one["state"], two["state"], two["why"]), ("open", "closed", "eth0 is down"))
+        self.assertIn("header extensions are taken out", one["warnings"][0])
+        self.assertEqual(one["in"]["dropped"], {"limited": 50})
+        self.assertEqual(one["limited"], [{"host": "10.0.0.66", "packets": 100, "dropped": 50}])
+        talkers = {each["host"]: each for each in one["talkers"]["in"]}
+        anna = talkers["10.0.0.1"]
+        self.assertEqual((anna["packets"], anna["lost"], anna["payload_type"]), (50, 49, 0))
+        [far] = one["talkers"]["out"]
+        self.assertEqual((far["packets"], far["lost"], far["source"]), (50, 0, f"{5:016x}"))
+
+    def test_paused(self) -> None:
+        """A circle is in status, readiness, log and metrics, and ends by itself."""
+        reflector = self.started()
+        [wire] = self.wires
+        for number in range(60):
+            wire.hear(rtp(number))
+            wire.hear(rtp(number), sender=Address("10.0.0.20", 40_000))
+            self.rallypoint.say(media(0, stream_key("hall"), 77, number, rtp(number)))
+            run(self.clock, 0.01)
+        status = status_of(reflector)["rules"][0]
+        self.assertEqual(status["state"], "paused")
+        self.assertIn("a circle", status["why"])
+        self.assertIn("10.0.0.20", status["why"])
+        self.assertGreater(status["pause_s"], 1.0)
+        self.assertIn("pauses: a circle", reflector.ready() or "")
+        run(self.clock, 3.0)
+        self.assertEqual(status_of(reflector)["rules"][0]["state"], "open")
+
+    def test_metrics(self) -> None:
+        """Figures by rule and direction, reasons summed, none of them with an address."""
+        reflector = self.started()
+        self.wires[0].hear(rtp(1), bytes(9_000))
+        run(self.clock, 0.02)
+        metrics = Metrics(process=False)
+        add_metrics(metrics, reflector)
+        page = metrics.render().decode()
+        for line in (
+            'ice_reflector_datagrams_total{direction="in",rule="1"} 1.0',
+            'ice_reflector_dropped_total{direction="in",reason="too-large"} 1.0',
+            'ice_reflector_rules{state="open"} 1.0',
+            "ice_reflector_active 1.0",
+            'ice_reflector_talkers{direction="in"} 1.0',
+        ):
+            self.assertIn(line, page)
+        self.assertEqual(metrics.errors, 0)
+        self.assertNotIn("10.0.0", page)
+        self.assertNotIn("hall", page)
+
+    def test_explained(self) -> None:
+        """Whoever reads a metric's name in an alarm finds it in docs/operation.md."""
+        root = Path(__file__).parents[3]
+        page = (root / "docs/operation.md").read_text("utf-8")
+        metrics = Metrics(process=False)
+        add_metrics(metrics, self.started())
+        names = [family.name for family in metrics.families() if family.name.startswith("ice_reflector")]
+        missing = [name for name in names if name.removeprefix("ice_reflector") not in page]
+        self.assertEqual(missing, [])
+
+    def test_many_rules(self) -> None:
+        """500 rules: no cross-talk, each hears its own group and stream alone."""
+        rules = [self.rule(f"s{n}", f"239.2.{n // 250}.{n % 250 + 1}:5000") for n in range(500)]
+        self.started(self.plan(*rules))
+        self.wires[123].hear(rtp(1))
+        self.say(rtp(2), 0, "s321")
+        self.assertEqual([n for n, wire in enumerate(self.wires) if wire.sent], [321])
+        self.assertEqual(self.on_stream("s123"), [rtp(1)])
+        self.assertEqual(len(self.rallypoint.media), 1)
