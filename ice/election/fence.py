@@ -47,6 +47,10 @@ class Fence:
         """The right ends here."""
         self._until = self._until_ms = NEVER
 
+    def left_s(self, now: float, unix_ms: int) -> float:
+        """How long the right holds yet, as both clocks stand; negative infinity where there is none."""
+        return min(self._until - now, (self._until_ms - unix_ms) / 1_000)
+
     def allows(self, now: float, unix_ms: int) -> bool:
         """Whether one may act at this moment; asked before a socket's backlog is touched. Two comparisons."""
         return now < self._until and unix_ms < self._until_ms

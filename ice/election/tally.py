@@ -113,7 +113,7 @@ class Tally:
         self._first = self._next = now + group.cycle_s
         self._lead_at = NEVER
         self._extra = NEVER
-        self._hand_over = (NEVER, NEVER)
+        self._hand_over = (NEVER, -NEVER)
         self.wins = self.losses = 0
         self.outcome = Outcome()
         self.wrong_clock = None
@@ -269,6 +269,8 @@ class Tally:
             self._restart("the monotonic clock went back", now, unix_ms)
         elif abs(moved) > self.group.tolerance_s:
             self._last_ms = 0
+            self._newest.clear()  # times that only the old clock found right
+            self._raw.clear()
             self._restart(f"the clock was set {moved:+.1f} s", now, unix_ms)
         elif now - self._next > self.group.cycle_s:
             self._restart(f"slept {now - self._next:.1f} s past its election", now, unix_ms)
@@ -445,10 +447,16 @@ class Tally:
                 self._stand_down(f"{self.group.names[first]} won twice", now, unix_ms, resigning=True)
 
     def _rank(self, now: float) -> tuple[str | None, tuple[int, str] | None]:
-        """Who comes first, and who of those that lead already comes first, with its rank; None where there is nobody."""
-        group_id, best, leading = self.group.id, None, None
+        """Who comes first, and who of those that lead already comes first, with its rank; None where there is nobody.
+
+        Where ballots name somebody, who leads gives way only to one that names itself: it has held its first election.
+        """
+        group_id = self.group.id
+        best: tuple[int, str] | None = None
+        claim: tuple[int, str] | None = None
+        leading: tuple[int, str] | None = None
         if (votes := self.votes) >= 0:
-            best = (-votes, self.own_id)
+            best = claim = (-votes, self.own_id)
             leading = best if self.active else None
         for id, held in self._ballots.items():
             ballot = held.ballot
@@ -457,11 +465,13 @@ class Tally:
             rank = (-ballot.votes, id)
             if best is None or rank < best:
                 best = rank
+            if (claim is None or rank < claim) and (not ballot.names or ballot.named == id):
+                claim = rank
             if group_id in ballot.lids and (leading is None or rank < leading):
                 leading = rank
-        if best is None:
-            return None, None
-        return (leading if leading is not None and leading[0] <= best[0] else best)[1], leading
+        if leading is None:
+            return (best[1] if best else None), None
+        return (claim if claim is not None and claim[0] < leading[0] else leading)[1], leading
 
     def _nominee(self, first: str | None, leading: tuple[int, str] | None) -> str | None:
         """Whom our ballot names: who comes first; but a leader that is not ready until it has lost two of our elections."""
