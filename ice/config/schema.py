@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from ice.config.election import MAX_SERVER_GROUPS, ServerGroupSettings, distinct_server_groups
 from ice.config.federation import MAX_FEDERATIONS, FederationSettings, distinct_federations
 from ice.config.fields import (
     RESTART,
@@ -410,6 +411,9 @@ class Config(Section):
     )
     federations: Annotated[Listed[FederationSettings], AfterValidator(distinct_federations)] = Field(
         (), max_length=MAX_FEDERATIONS
+    )
+    server_groups: Annotated[Listed[ServerGroupSettings], AfterValidator(distinct_server_groups)] = Field(
+        (), max_length=MAX_SERVER_GROUPS
     )
     reflector: ReflectorSettings = Field(default_factory=ReflectorSettings)
     patches: Annotated[Listed[PatchSettings], AfterValidator(distinct_patches)] = Field(
