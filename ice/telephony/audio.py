@@ -32,7 +32,7 @@ import numpy as np
 
 from ice.errors import LocalError
 from ice.media.burst import BurstSender, Sending
-from ice.media.codecs import Encoder, encoder
+from ice.media.codecs import Encoder
 from ice.media.dtmf import DIGITS, Dialer
 from ice.media.mixer import Limiter, Sum, accumulate
 from ice.media.payload import SAMPLE_RATE, Pcm
@@ -44,6 +44,7 @@ from ice.telephony.line_buffer import FRAME, FRAME_MS, LineBuffer, LineCounters
 
 FRAME_S: Final = FRAME_MS / 1000
 CATCH_UP: Final = 5  # frames that a late tick makes up for; what was slept through beyond is gone
+WIDE: Final = 16_000  # Hz, of lines that can do more than a telephone
 LINES_MAX: Final = 16  # of one call; more is a conference bridge's business
 
 
@@ -108,8 +109,7 @@ class _Line:
 class CallAudio:
     """The sound of one call; see the module docstring. Not for use from two threads at once.
 
-    ``voice`` encodes what the stream hears, in frames of 20 ms (unless given, Opus at 24 kbit/s without FEC: calls go over Rallypoints, whose
-    links lose nothing, and its price is a whole point of PESQ where voice is coded twice); ``alias`` is what people see of the line. ``noise_dbov`` is the level of
+    ``voice`` encodes what the stream hears, in frames of 20 ms (:class:`~ice.telephony.voice.LineVoice` for the rate of the lines, 16 kHz unless given); ``alias`` is what people see of the line. ``noise_dbov`` is the level of
     comfort noise, −127 for none. ``chance`` is where RTP's random numbers come from.
 
     Raises :class:`~ice.errors.LocalError` for an encoder of other frames.
@@ -126,9 +126,7 @@ class CallAudio:
         jitter_max_ms: float = 500.0,
         chance: random.Random | None = None,
     ) -> None:
-        voice = (
-            voice if voice is not None else encoder("opus", bitrate=24_000, framing_ms=FRAME_MS, fec=False)
-        )
+        voice = voice if voice is not None else LineVoice(WIDE)
         if voice.samples != FRAME:
             raise LocalError(f"a call speaks in frames of {FRAME_MS} ms, not of {voice.framing_ms}")
         self._sender = BurstSender(

@@ -19,6 +19,7 @@ leaving them out; and what lies beyond :data:`MOST_MS` is skipped, with a cross-
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Final
 
@@ -256,19 +257,28 @@ class LineBuffer:
 def _interpolated(samples: Pcm, places: npt.NDArray[np.floating]) -> Pcm:
     """The sound at places between samples: Lagrange's polynomial through the six samples round each."""
     whole = np.floor(places).astype(np.int64)
-    first = int(whole[0]) - BEFORE
-    window = samples[first : int(whole[-1]) + AFTER + 1].astype(np.float32)
-    index = whole - first
-    u = (places - whole).astype(np.float32)
-    a, b, c, d, e, f = u + 2, u + 1, u, u - 1, u - 2, u - 3  # distances to the six samples
-    bc, de = b * c, d * e
-    ef, ab = e * f, a * b
-    cd = c * d
-    total: npt.NDArray[np.floating] = window[index - 2] * (bc * de * f) / -120
-    total += window[index - 1] * (a * cd * ef) / 24
-    total += window[index] * (ab * d * ef) / -12
-    total += window[index + 1] * (ab * c * ef) / 12
-    total += window[index + 2] * (ab * cd * f) / -24
-    total += window[index + 3] * (a * bc * de) / 120
-    pcm: Pcm = np.clip(np.rint(total), -32_768, 32_767).astype(np.int16)
-    return pcm
+    first = int(whole[0])
+    window = samples[first - BEFORE : int(whole[-1]) + AFTER + 1].astype(np.float32)
+    c = (places - whole).astype(np.float32)
+    a, b, d, e, f = c + 2, c + 1, c - 1, c - 2, c - 3  # distances to the six samples
+    ab, ef, cd = a * b, e * f, c * d
+    weights = (
+        b * cd * ef / np.float32(-120),
+        a * cd * ef / np.float32(24),
+        ab * d * ef / np.float32(-12),
+        ab * c * ef / np.float32(12),
+        ab * cd * f / np.float32(-24),
+        ab * cd * e / np.float32(120),
+    )
+    total = np.empty(len(places), np.float32)
+    # With hardly any stretch the samples lie side by side but for a step now and then: piece by piece, without an index.
+    steps = np.flatnonzero(np.diff(whole) != 1) + 1
+    for begin, end in itertools.pairwise((0, *steps.tolist(), len(places))):
+        offset = int(whole[begin]) - first
+        piece = weights[0][begin:end] * window[offset : offset + end - begin]
+        for tap in range(1, 6):
+            piece += weights[tap][begin:end] * window[offset + tap : offset + tap + end - begin]
+        total[begin:end] = piece
+    np.rint(total, out=total)
+    np.clip(total, -32_768, 32_767, out=total)
+    return total.astype(np.int16)

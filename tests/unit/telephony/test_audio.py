@@ -21,6 +21,7 @@ from ice.media.quality import compare
 from ice.media.resample import Downsampler, Upsampler
 from ice.media.rtp import Packet
 from ice.telephony.audio import CATCH_UP, CallAudio, Turn
+from ice.telephony.voice import LineVoice
 
 FRAME = 960
 TICK = 0.02
@@ -59,7 +60,7 @@ class Scene:
     """A call with people and lines; everything sounds in 20 ms steps on one clock, datagrams take ``delay`` steps."""
 
     def __init__(self, people: int = 1, *lines: int) -> None:
-        self.audio = CallAudio(chance=random.Random(0))
+        self.audio = CallAudio(voice=LineVoice(max(lines)), chance=random.Random(0))
         self.people = [Person(number + 1) for number in range(people)]
         self.rates = {f"line {number}": rate for number, rate in enumerate(lines)}
         for name, rate in self.rates.items():
@@ -215,6 +216,8 @@ class Odd(SynchronousTestCase):
         audio.add_line("a", 8_000)
         self.assertRaises(LocalError, audio.add_line, "a", 8_000)
         self.assertRaises(LocalError, audio.add_line, "b", 44_100)
+        self.assertRaises(LocalError, LineVoice, 44_100)
+        self.assertRaises(LocalError, LineVoice, 8_000, complexity=11)
         self.assertRaises(LocalError, CallAudio, voice=codecs.encoder("opus", framing_ms=40))
         audio.line_sound("b", 8_000, b"ab", 0.0)
         audio.line_sound("a", 16_000, b"ab", 0.0)
