@@ -79,10 +79,14 @@ def json_in(data: bytes, source: str, password: str | None = None) -> str | byte
         data = texts[0].encode("latin-1")  # the very bytes of the code
     if data[:1] in (b"\x01", b"\x1f"):  # packed, without basE91
         return packing.unpack_bytes(data, source, password)
-    if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[", b"") or b"\0" in data[:4]:
+    if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"") or b"\0" in data[:4]:
         return data
+    if data.lstrip().startswith((b"<?xml ", b"<svg ")):
+        raise MissionError(
+            source, "a drawing (SVG) is written for print, and not read; make a PNG of it, or photograph it"
+        )
     try:
-        text = data.decode("ascii")
+        text = data.decode("ascii")  # a [ may begin either: one of 32 sealed missions does, by its salt
     except UnicodeDecodeError:
         return data  # no packed mission; the reader of JSON says what it found
     try:
@@ -96,7 +100,7 @@ def json_in(data: bytes, source: str, password: str | None = None) -> str | byte
 
 
 def _looks_like_json(text: str) -> bool:
-    return '":' in text[:MAX_NAME] or "/*" in text[:2] or "//" in text[:2]
+    return text.lstrip()[:1] == "[" or '":' in text[:MAX_NAME] or "/*" in text[:2] or "//" in text[:2]
 
 
 def _file(path: str) -> bytes:

@@ -57,6 +57,20 @@ class Opening(SynchronousTestCase):
         sealed = self.file(pack_bytes(JSON, "word"))
         self.assertEqual(open_mission(sealed, "word").mission, MISSION)
 
+    def test_sealed_by_every_salt(self) -> None:
+        """The first letters of a sealed mission come from its random salt; those that JSON begins with are no exception."""
+        beginnings = set()
+        for first in range(32):  # of the salt's bits, so many are in the first letter
+            sealed = pack(JSON, "word", random_bytes=lambda count, first=first: bytes([first]) * count)
+            beginnings.add(sealed[0])
+            self.assertEqual(open_mission(self.file(sealed), "word").mission, MISSION)
+        self.assertIn("[", beginnings)
+
+    def test_lists_are_no_missions(self) -> None:
+        """What is JSON but a list is told as such, not as a packed mission gone wrong."""
+        for found in ("[]", '[{"host": {}}]', "[1, 2]", " [\n]"):
+            self.assertIn("found a list", self.refused(self.file(found)))
+
     def test_pictures_of_other_contents(self) -> None:
         """A code may hold JSON, or packed bytes, as well."""
         for data in (JSON.encode(), pack_bytes(JSON)):
