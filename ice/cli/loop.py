@@ -42,9 +42,9 @@ class Stop:
         """Stop soon; asking twice is harmless."""
         if not self.asked:
             self.asked = True
-            waiting, self._waiting = self._waiting, []
-            for deferred in waiting:
-                deferred.callback(None)
+            # One by one: who is told first may cancel the waits of others, which then are not in the list any more.
+            while self._waiting:
+                self._waiting.pop(0).callback(None)
 
     def wait(self) -> Deferred[None]:
         """Fires when we are asked to stop; cancel it when it is not wanted any more."""

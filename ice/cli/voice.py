@@ -60,9 +60,8 @@ class Way:
         word = "connected to" if up else "no way to"
         self._display.say("path", f"{word} '{self._stream_id}': {why}", up=up, why=why)
         if up:
-            waiting, self._waiting = self._waiting, []
-            for deferred in waiting:
-                deferred.callback(None)
+            while self._waiting:
+                self._waiting.pop(0).callback(None)
 
     def notice(self, notice: Any) -> None:
         """What a network tells; the same failure again and again is one line."""
@@ -292,9 +291,8 @@ class Playout(ABC):
             wait_s = self._turn()
         except LocalError:
             self._failure = Failure()
-            waiting, self._waiting = self._waiting, []
-            for deferred in waiting:
-                deferred.errback(self._failure)
+            while self._waiting:  # one by one, as in ice.cli.loop.Stop
+                self._waiting.pop(0).errback(self._failure)
             return
         self._call = self._clock.callLater(wait_s, self._run)
 

@@ -19,6 +19,14 @@ class StopTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(stop.wait()))
         self.assertTrue(stop.asked)
 
+    def test_the_first_ends_the_others(self) -> None:
+        """Several wait (one for each group of a mission), and the first of them gives up the rest as soon as it is told: nothing fires twice."""
+        stop = Stop()
+        waits = [stop.wait() for _ in range(3)]
+        result = Deferred.fromCoroutine(first(*waits))
+        stop.ask()
+        self.assertEqual(self.successResultOf(result), 0)
+
     def test_not_wanted_any_more(self) -> None:
         """A wait that was cancelled is forgotten."""
         stop = Stop()
