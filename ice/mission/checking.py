@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 
 from ice.errors import LocalError
+from ice.media.engage import Carried, encoder_of
 from ice.mission.fitting import packed_size
 from ice.mission.identity import stream_id
 from ice.mission.model import CBC, GCM, Group, GroupType, Mission, iso
@@ -21,6 +22,7 @@ from ice.mission.parts import Host
 from ice.mission.reading import Reading
 from ice.mission.rekeying import end
 from ice.mission.tolerant import shown_text
+from ice.mission.voice import is_audio
 from ice.mission.weakness import weakness
 
 MAX_NAME: Final = 16  # characters that every client shows
@@ -51,6 +53,7 @@ def check(reading: Reading, now: datetime) -> list[Finding]:
         found += _about_place(path, group)
         found += _about_key(path, group, mission, now)
         found += _about_words(path, group)
+        found += _about_codec(path, group)
     return [*(each for each in found if each.serious), *(each for each in found if not each.serious)]
 
 
@@ -231,6 +234,22 @@ def _about_key(path: str, group: Group, mission: Mission, now: datetime) -> Iter
                 "make a random one with ice mission rekey",
                 True,
             )
+
+
+def _about_codec(path: str, group: Group) -> Iterator[Finding]:
+    if not is_audio(group):
+        return
+    try:
+        row = encoder_of(group.tx_audio.encoder)
+    except LocalError as error:
+        yield Finding(f"{path}.txAudio.encoder", f"{error}; nobody can talk here with ice", True)
+        return
+    if row.carried is Carried.UNSUPPORTED:
+        yield Finding(
+            f"{path}.txAudio.encoder", f"is {row.name}, which ice neither says nor hears: {row.why}", True
+        )
+    elif row.carried is Carried.HEARD_ONLY:
+        yield Finding(f"{path}.txAudio.encoder", f"is {row.name}, which ice hears but does not say", True)
 
 
 def _about_words(path: str, group: Group) -> Iterator[Finding]:

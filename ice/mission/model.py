@@ -95,7 +95,7 @@ def _hex(path: str, value: Json) -> str:
     if not all(digit in "0123456789abcdefABCDEF" for digit in value):
         raise Unusable(
             path,
-            "expected hex digits (0-9, A-F) only; a word is no key: `ice mission new` makes one, or hash the word to 64 digits",
+            "expected hex digits (0-9, A-F) only; a word is no key, nor the hash of one: `ice mission new` makes random ones",
         )
     if len(value) % 2:
         raise Unusable(path, f"expected an even number of hex digits, found {len(value)}: is it whole?")

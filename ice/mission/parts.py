@@ -11,7 +11,7 @@ import attrs
 
 from ice.media.engage import DEFAULT_ENCODER, ENCODERS, SYMBOLS
 from ice.mission.fields import Part, dump, flag, load, many, number, one, own, perhaps, same, text, whole
-from ice.mission.tolerant import Json, Tolerant, shown
+from ice.mission.tolerant import Json, Tolerant, child, shown
 
 _PORTS = 65_535
 _U16 = 65_535
@@ -276,21 +276,22 @@ def _certificate(key: str, *, secret: bool = False) -> Any:
     return own(key, read, same, "", secret=secret)
 
 
-def about_certificate(tolerant: Tolerant, key: str, value: str) -> None:
-    """A remark where text is no inline PEM."""
+def about_certificate(tolerant: Tolerant, key: str, value: str, place: str = "") -> None:
+    """A remark where text is no inline PEM; ``place`` in the list that the key holds: ``[2]``."""
+    path = child(tolerant.path, key) + place
     if value.startswith("@"):
-        tolerant.about(
-            key,
+        tolerant.remark(
+            path,
             f"{shown(value)} names a file or store of the machine it was written on: kept, but not followed here",
         )
     elif value and "-----BEGIN " not in value:
-        tolerant.about(key, 'expected PEM ("-----BEGIN …") or "@file"; it is kept, but of no use')
+        tolerant.remark(path, 'expected PEM ("-----BEGIN …") or "@file"; it is kept, but of no use')
 
 
 def _load_authorities(tolerant: Tolerant, key: str) -> tuple[str, ...]:
     found = tolerant.texts(key)
     for index, value in enumerate(found):
-        about_certificate(tolerant, f"{key}[{index}]", value)
+        about_certificate(tolerant, key, value, f"[{index}]")
     return found
 
 
