@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from ice.cli.display import plural
+from ice.cli.display import json_text, plural
 from ice.planning.bandwidth import (
     NOTHING,
     PER_USER_BITS_S,
@@ -23,6 +22,7 @@ from ice.planning.bandwidth import (
 )
 from ice.planning.chart import Bar, Chart, draw
 from ice.planning.site import Channel, Load, PresenceChannel, SitePlan
+from ice.printable import printable
 
 KBIT: Final = 1_000
 PLAN_KBITS_S: Final = PER_USER_BITS_S / KBIT
@@ -57,18 +57,17 @@ def show_streams(
         answer = {
             "ipv6": ipv6, "streams": table, "presence": told, "all_groups": total, "why": WHY_NOT_THE_ORIGINALS,
         }  # fmt: skip
-        click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        click.echo(json_text(answer, indent=2))
         return
     if table:
         (_print_groups if whole else _print_codecs)(table)
     for row in table:
         if row["warning"]:
-            click.echo(f"{row['name']}: {row['warning']}")
+            click.echo(printable(f"{row['name']}: {row['warning']}"))
     for row in told:
         ways = [f"{row[way]['kbits_per_s']:.2f} kbit/s by {word}" for way, word in WAYS if row[way]]
-        click.echo(
-            f"{row['name']}: each member tells of himself every {row['interval_s']:g} s: {', '.join(ways)}"
-        )
+        sentence = f"each member tells of himself every {row['interval_s']:g} s: {', '.join(ways)}"
+        click.echo(f"{printable(row['name'])}: {sentence}")
     if total is not None and table:
         words = ("{:.1f} kbit/s on a multicast LAN", "{:.1f} kbit/s to each listener by Rallypoint")
         needs = [
@@ -192,7 +191,7 @@ def show_site(found: SitePlan, *, as_json: bool) -> None:
                 name: {"usual": figures(load.usual), "peak": figures(load.peak)} for name, load in _places(found)
             },
         }  # fmt: skip
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        click.echo(json_text(facts, indent=2))
         return
     click.echo(f"{_title(found)}:\n")
     rows = [
@@ -281,6 +280,7 @@ def amount(rate: Rate) -> str:
 def columns(*headings: str, rows: Sequence[Sequence[str]]) -> None:
     """Print columns, each as wide as it must be; a heading that begins with ``>`` is of figures, which stand to the right."""
     names = [heading.removeprefix(">") for heading in headings]
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[place]) for row in (names, *rows)) for place in range(len(names))]
 
     def line(cells: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ from ice.mission.identity import stream_id
 from ice.mission.model import Group, Mission
 from ice.mission.packing import PasswordNeeded
 from ice.mission.reading import Reading, open_mission
+from ice.printable import printable
 from ice.security.traffic import Refused
 from ice.streams.connect import network_of
 from ice.streams.interface import Network, Receiver, Stream
@@ -108,7 +109,7 @@ def wanted(words: Sequence[str], password_file: Path | None = None) -> Wanted:
         index = read[place]
         for group in _groups(missions[index], group_name, file):
             id = stream_id(group.id)
-            channels.setdefault((True, id), Channel(group.name or id, id, group, index))
+            channels.setdefault((True, id), Channel(printable(group.name) or id, id, group, index))
     return Wanted(tuple(channels.values()), tuple(missions), tuple(remarks))
 
 
@@ -200,7 +201,9 @@ class Networks:
                 if remark.path.startswith(others):
                     continue
                 sentence = f"{remark.path}: {remark.text}"
-                display.say("remark", f"mission '{team.mission.name}': {sentence}", remark=sentence)
+                display.say(
+                    "remark", f"mission '{printable(team.mission.name)}': {sentence}", remark=sentence
+                )
         if words.remarks:
             display.say(
                 "remarks",
@@ -299,14 +302,14 @@ def _groups(mission: Mission, name: str, file: str) -> list[Group]:
     audio = [group for group in mission.groups if voice.is_audio(group)]
     if not name:
         if not audio:
-            raise LocalError(f"{file}: mission '{mission.name}' has no audio group")
+            raise LocalError(f"{file}: mission '{printable(mission.name)}' has no audio group")
         return audio
     group = _named(mission, name, file)
     if not voice.is_audio(group):
         raise LocalError(
-            f"{file}: group '{group.name}' carries no voice; `ice who {file}` shows who is there"
+            f"{file}: group '{printable(group.name)}' carries no voice; `ice who {file}` shows who is there"
             if group.is_mission_control
-            else f"{file}: group '{group.name}' carries no voice"
+            else f"{file}: group '{printable(group.name)}' carries no voice"
         )
     return [group]
 
@@ -323,5 +326,9 @@ def _named(mission: Mission, name: str, file: str) -> Group:
         raise LocalError(
             f"{file}: {len(ids)} groups are named '{name}': say which by its id: {', '.join(sorted(ids))}"
         )
-    there = ", ".join(f"'{each.name}'" for each in mission.groups if voice.is_audio(each)) or "none"
-    raise LocalError(f"{file}: mission '{mission.name}' has no group '{name}'; its audio groups are {there}")
+    there = (
+        ", ".join(f"'{printable(each.name)}'" for each in mission.groups if voice.is_audio(each)) or "none"
+    )
+    raise LocalError(
+        f"{file}: mission '{printable(mission.name)}' has no group '{name}'; its audio groups are {there}"
+    )

@@ -2,7 +2,8 @@
 
 One interface, three faces. On a terminal the talkers stand in a live table with their level meters and what happened scrolls above
 it; where the output is piped each event is one plain line; with ``--json`` each is one object. Whoever tells an event gives both:
-a sentence for people and fields for machines.
+a sentence for people and fields for machines. Names in a sentence come from missions, links and radios that others have written, so
+no sentence reaches a terminal with anything in it that a terminal obeys.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO
@@ -20,9 +22,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ice.printable import printable
+
 METER_CELLS = 24
 METER_FLOOR_DBOV = -60.0  # a quiet room; below that a meter stands still
 LOUD_DBOV = -6.0
+_HALF = re.compile("[\ud800-\udfff]")
 FRESH_PER_S = 12  # pictures per second: enough for a meter, little for a slow terminal
 
 
@@ -61,7 +66,7 @@ class Lines:
         self._broken = broken
 
     def say(self, event: str, sentence: str, /, **fields: object) -> None:
-        self._write(sentence)
+        self._write(_lines(sentence))
 
     def meters(self, rows: Sequence[Meter]) -> None:
         """Nothing: a log is no place for a needle."""
@@ -85,16 +90,14 @@ class JsonLines(Lines):
     """An object for each event: ``{"event": …, …}``; what is not a number (yet) is null."""
 
     def say(self, event: str, sentence: str, /, **fields: object) -> None:
-        self._write(
-            json.dumps({"event": event, **{k: jsonable(v) for k, v in fields.items()}}, ensure_ascii=False)
-        )
+        self._write(json_text({"event": event, **{k: jsonable(v) for k, v in fields.items()}}))
 
 
 class Screen:
     """A terminal: events scroll, talkers stand below them in a live table."""
 
     def __init__(self, console: Console, title: str) -> None:
-        self._title = title
+        self._title = printable(title)
         self._live = Live(
             self._table(()),
             console=console,
@@ -105,7 +108,7 @@ class Screen:
         self._live.start()
 
     def say(self, event: str, sentence: str, /, **fields: object) -> None:
-        self._live.console.print(Text(sentence))
+        self._live.console.print(Text(_lines(sentence)))
 
     def meters(self, rows: Sequence[Meter]) -> None:
         self._live.update(self._table(rows))
@@ -121,7 +124,7 @@ class Screen:
             table.add_column(heading, justify="right", no_wrap=True)
         for row in rows:
             table.add_row(
-                Text(row.name, style="bold red" if row.emergency else "bold"),
+                Text(printable(row.name), style="bold red" if row.emergency else "bold"),
                 meter(row.level_dbov),
                 f"{row.seconds:.1f}",
                 str(row.packets),
@@ -156,6 +159,11 @@ def meter(level_dbov: float) -> Text:
     )
 
 
+def _lines(sentence: str) -> str:
+    """A sentence, or a report of several lines, with nothing else in it that a terminal obeys."""
+    return "\n".join(map(printable, sentence.split("\n")))
+
+
 def plural(count: int, noun: str) -> str:
     """``1 packet``, ``2 packets``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
@@ -173,6 +181,16 @@ def duration(seconds: Any) -> str | None:
     if whole < 86_400:
         return f"{whole // 3_600} h {whole % 3_600 // 60} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """``value`` as JSON, letters as they are. Halves of UTF-16 pairs, which a mission's names can have and no encoder takes, are escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return (
+        "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+        if _HALF.search(text)
+        else text
+    )
 
 
 def jsonable(value: Any) -> Any:

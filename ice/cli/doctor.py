@@ -22,6 +22,7 @@ from ice.config.checks import Severity, check_site
 from ice.config.load import ConfigError, Loaded, load
 from ice.errors import LocalError
 from ice.net.fanout import in_use
+from ice.printable import printable
 from ice.security.contexts import ClientTls
 from ice.security.trust import Credentials, Trust
 
@@ -141,11 +142,6 @@ def _show(result: Result) -> None:
     verdict = click.style(
         f"{result.verdict:<4}", fg=_COLOURS[result.verdict], bold=result.verdict is Verdict.FAIL
     )
-    click.echo(f"{verdict}  {_plain(result.subject):<40}  {_plain(result.found)}")
+    click.echo(f"{verdict}  {printable(result.subject):<40}  {printable(result.found)}")
     if result.remedy:
-        click.echo(f"      {'':<40}  do: {_plain(result.remedy)}")
-
-
-def _plain(text: str) -> str:
-    """Nothing that a terminal would obey: names of programs and certificates come from elsewhere."""
-    return "".join(character if character.isprintable() else "�" for character in text)
+        click.echo(f"      {'':<40}  do: {printable(result.remedy)}")

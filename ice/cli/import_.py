@@ -21,6 +21,7 @@ from ice.cli.options import json_option
 from ice.config.load import plain_path
 from ice.engage.kinds import NAMES, Kind
 from ice.errors import IceError, LocalError
+from ice.printable import printable
 from ice.security.files import KEY_MODE, Draft, make_folder, write
 
 if TYPE_CHECKING:
@@ -107,10 +108,10 @@ def import_(
     to_error = out is None or bool(errors)
     for file in imported:
         for line in _report(file):
-            click.echo(_printable(line), err=to_error)
+            click.echo(printable(line), err=to_error)
     for error in errors:
         for line in error.splitlines():
-            click.echo(click.style("error: ", fg="red") + _printable(line), err=True)
+            click.echo(click.style("error: ", fg="red") + printable(line), err=True)
     if errors:
         click.echo("nothing is written", err=True)
         ctx.exit(1)
@@ -225,11 +226,6 @@ def _report(file: Imported) -> Iterator[str]:
     if account.steps:
         yield "  to do by hand"
         yield from (f"    - {step}" for step in account.steps)
-
-
-def _printable(line: str) -> str:
-    """A line with nothing in it that a terminal obeys: parts of it are a stranger's."""
-    return "".join(c if c.isprintable() else "�" for c in line)
 
 
 def _line(entry: Entry) -> str:

@@ -20,6 +20,7 @@ import click
 from ice import __version__
 from ice.cli.options import VERBOSE
 from ice.errors import IceError
+from ice.printable import printable
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -121,7 +122,7 @@ def _failed(error: Exception, *, traced: bool) -> int:
         if not traced:
             lines.append("this is a fault in ice itself; run it again as `ice -v …` to see where")
     for line in lines:
-        click.echo(click.style("error: ", fg="red") + line, err=True)
+        click.echo(click.style("error: ", fg="red") + printable(line), err=True)
     return 1
 
 

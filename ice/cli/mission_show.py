@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from ice.cli.display import json_text
 from ice.cli.mission_source import mention, password_options, source_of
 from ice.cli.options import json_option
 from ice.media.engage import ENCODERS
@@ -21,6 +21,7 @@ from ice.mission.parts import Host
 from ice.mission.reading import Reading
 from ice.mission.tolerant import shown_text
 from ice.net.addresses import format_address
+from ice.printable import printable
 
 _TYPES = {
     GroupType.UNKNOWN: "unknown",
@@ -44,14 +45,14 @@ def show(file: str, secrets: bool, as_json: bool, ask: bool, password_file: Any)
     source = source_of(file, ask, password_file)
     reading = source.reading
     if as_json:
-        click.echo(json.dumps(_as_object(reading, secrets), indent=2, ensure_ascii=False))
+        click.echo(json_text(_as_object(reading, secrets), indent=2))
         return
     mission = reading.mission
-    click.echo(f"{_plain(mission.name) or '(no name)'}   {mission.id}")
+    click.echo(f"{printable(mission.name) or '(no name)'}   {mission.id}")
     if mission.description:
-        click.echo(_plain(mission.description))
+        click.echo(printable(mission.description))
     if mission.meta.created:
-        click.echo(f"made {_plain(mission.meta.created)}")
+        click.echo(f"made {printable(mission.meta.created)}")
     rows = [_row(group) for group in mission.groups]
     if sys.stdout.isatty():
         _table(rows)
@@ -90,13 +91,13 @@ def _table(rows: list[tuple[str, ...]]) -> None:
 
 def _row(group: Group) -> tuple[str, ...]:
     return (
-        _plain(group.name) or "-",
+        printable(group.name) or "-",
         _TYPES[group.type],
         _key(group),
         _multicast(group) or "-",
         ", ".join(_place(each.host) for each in group.rallypoints) or "-",
         _codec(group) or "-",
-        _plain(group.id),
+        printable(group.id),
     )
 
 
@@ -121,7 +122,7 @@ def _multicast(group: Group) -> str:
 
 
 def _place(host: Host) -> str:
-    return _plain(format_address(host.address, host.port) if host.address else "-")
+    return printable(format_address(host.address, host.port) if host.address else "-")
 
 
 def _codec(group: Group) -> str:
@@ -130,7 +131,7 @@ def _codec(group: Group) -> str:
     codec = ENCODERS[group.tx_audio.encoder]
     named = group.tx_audio.encoder_name or codec.name
     duplex = ", full duplex" if group.tx_audio.fdx else ""
-    return f"{_plain(named)}, {group.tx_audio.framing_ms} ms{duplex}"
+    return f"{printable(named)}, {group.tx_audio.framing_ms} ms{duplex}"
 
 
 def _further(mission: Mission, secrets: bool) -> Iterator[str]:
@@ -139,23 +140,18 @@ def _further(mission: Mission, secrets: bool) -> Iterator[str]:
     if alike:
         yield f"all fall over to multicast after {falling.pop():g} s without a Rallypoint"
     for group in mission.groups:
-        name = _plain(group.name)
+        name = printable(group.name)
         if group.enable_multicast_failover and not alike:
             yield f"{name}: falls over to multicast after {group.multicast_failover_s:g} s without a Rallypoint"
         if group.rekey is not None:
             yield f"{name}: next key from {iso(group.rekey.at)} on"
         if group.description:
-            yield f"{name}: {_plain(group.description)}"
+            yield f"{name}: {printable(group.description)}"
     if secrets:
         for group in mission.groups:
-            yield f"{_plain(group.name)}: cryptoPassword {group.crypto_password or '(none)'}"
+            yield f"{printable(group.name)}: cryptoPassword {group.crypto_password or '(none)'}"
             if group.rekey is not None:
-                yield f"{_plain(group.name)}: next cryptoPassword {group.rekey.crypto_password}"
-
-
-def _plain(text: str) -> str:
-    """A stranger's text with nothing in it that a terminal obeys."""
-    return "".join(character if character.isprintable() else "�" for character in text)
+                yield f"{printable(group.name)}: next cryptoPassword {group.rekey.crypto_password}"
 
 
 def _as_object(reading: Reading, secrets: bool) -> dict[str, Any]:
@@ -226,7 +222,7 @@ def check(ctx: click.Context, file: str, as_json: bool, ask: bool, password_file
                 for each in findings
             ],
         }
-        click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        click.echo(json_text(answer, indent=2))
         ctx.exit(1 if warnings else 0)
     for each in findings:
         click.echo((click.style("warning: ", fg="yellow") if each.serious else "note: ") + str(each))
@@ -255,9 +251,7 @@ def identify(file: str, as_json: bool, ask: bool, password_file: Any) -> None:
         rows.append((group.name, group.id, group_id(group), written, group.id_override))
     if as_json:
         keys = ("name", "id", "computed", "written", "overridden")
-        click.echo(
-            json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2, ensure_ascii=False)
-        )
+        click.echo(json_text([dict(zip(keys, row, strict=True)) for row in rows], indent=2))
         return
     for name, id, computed, written, overridden in rows:
         notes = []
@@ -267,7 +261,7 @@ def identify(file: str, as_json: bool, ask: bool, password_file: Any) -> None:
             )
         elif written and stream_id(written) != stream_id(id):
             notes.append(f"the file says {shown_text(written)}")
-        click.echo("\t".join([_plain(id), _plain(name), *notes]))
+        click.echo("\t".join([printable(id), printable(name), *notes]))
 
 
 @click.command()
@@ -294,15 +288,15 @@ def diff(ctx: click.Context, before: str, after: str, as_json: bool, ask: bool, 
             }
             for each in changes
         ]
-        click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        click.echo(json_text(answer, indent=2))
         ctx.exit(1 if changes else 0)
     last = None
     for each in changes:
         if each.group != last:
-            click.echo(click.style(_plain(each.group), bold=True) if each.group else "the mission")
+            click.echo(click.style(printable(each.group), bold=True) if each.group else "the mission")
             last = each.group
         colour = "green" if not each.before else "red" if not each.after else None
-        click.echo("  " + click.style(_plain(str(each)), fg=colour))
+        click.echo("  " + click.style(printable(str(each)), fg=colour))
     if not changes:
         click.echo("they say the same")
     ctx.exit(1 if changes else 0)

@@ -1,6 +1,6 @@
 """What ``ice who`` shows: a live table on a terminal, a plain line for each event where it is piped, objects with ``--json``.
 
-Everything that others have written is shown by :func:`ice.streams.words.plain`, as text and never as markup.
+Everything that others have written is shown as text and never as markup, printable (:mod:`ice.printable`) and, in a table, cut.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ice.cli.display import Display, JsonLines, Lines, Meter, duration
 from ice.mission.people import Happened, Person, State, What
 from ice.mission.presence import CONNECTIVITY, POWER_SOURCES, POWER_STATES, Disposition, Location
 from ice.mission.talkers import Talker, talks
+from ice.printable import printable
 from ice.streams.words import plain
 
 OLD_FIX_S: Final = 120.0  # a place older than this says how old it is
@@ -48,7 +49,8 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         """The texts under :data:`HEADINGS`."""
-        return (self.who, self.status, self.talks_on, self.where, self.power, self.network, self.heard)
+        cells = (self.who, self.status, self.talks_on, self.where, self.power, self.network, self.heard)
+        return tuple(map(printable, cells))
 
 
 def rows_of(
@@ -230,7 +232,7 @@ class ScreenBoard:
     """A terminal: events scroll, people stand below them."""
 
     def __init__(self, console: Console, title: str) -> None:
-        self._title = title
+        self._title = printable(title)
         self._live = Live(
             drawn((), title),
             console=console,
@@ -243,7 +245,7 @@ class ScreenBoard:
     def say(self, event: str, sentence: str, /, **fields: object) -> None:
         """See :class:`Board`."""
         style = {"emergency": "bold red", "calm": "bold green"}.get(event, "")
-        self._live.console.print(Text(sentence, style=style))
+        self._live.console.print(Text(printable(sentence), style=style))
         if event == "emergency":
             self._live.console.bell()
 

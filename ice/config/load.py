@@ -21,6 +21,7 @@ from ice.config.fields import Section
 from ice.config.positions import MAX_DEPTH, Positions, Repeated, scan
 from ice.config.problems import ConfigError, Problem, dotted, plain, words
 from ice.config.schema import Config
+from ice.printable import printable
 
 __all__ = ["MAX_BYTES", "PLACES", "ConfigError", "Loaded", "Problem", "load", "loads"]
 
@@ -82,7 +83,7 @@ def loads(text: str, file: Path) -> Loaded:
 
 def plain_path(file: Path) -> str:
     """The name of a file as it is shown to people: as it was given, without what a terminal might obey."""
-    return "".join(c if c.isprintable() else "�" for c in str(file))
+    return printable(str(file))
 
 
 def _usual(environ: Mapping[str, str]) -> Path | None:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from ice.config.fields import RESTART, Section
+from ice.printable import printable
 
 # What Linux allows as the name of an interface: at most 15 bytes, no slash, colon or space, and not "." or "..".
 _NAME = re.compile(r"(?!\.{1,2}\Z)[!-.0-9;-~]{1,15}\Z")
@@ -17,7 +18,7 @@ def _interface(value: str) -> str:
         raise PydanticCustomError(
             "interface",
             'expected the name of a network interface like "eth0", at most 15 characters, found "{shown}"',
-            {"shown": "".join(c if c.isprintable() else "�" for c in value[:40])},
+            {"shown": printable(value, 40)},
         )
     return value
 

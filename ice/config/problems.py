@@ -18,12 +18,12 @@ from pydantic_core import ErrorDetails
 
 from ice.config.positions import Path, Positions
 from ice.errors import LocalError
+from ice.printable import printable
 
 SHOWN = 40  # characters of a wrong value that are repeated to its author
 MAX_SHOWN = 100  # problems printed; a file with more than that is another kind of file
 
 _UNITS = {"_s": " of seconds", "_ms": " of milliseconds", "_percent": " (percent)", "_bytes": " of bytes"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @attrs.frozen
@@ -61,8 +61,7 @@ def dotted(path: Path) -> str:
 
 def plain(text: str, limit: int = SHOWN) -> str:
     """Text of a stranger, safe on a terminal and no longer than `limit` characters."""
-    text = _CONTROL.sub("�", text).encode("utf-8", "replace").decode()
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return printable(text, limit)
 
 
 def found(value: object) -> str:

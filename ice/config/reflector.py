@@ -27,6 +27,7 @@ from ice.config.fields import (
 from ice.config.multicast import InterfaceName
 from ice.link.message import MAX_STREAM_ID
 from ice.net.addresses import Address
+from ice.printable import printable
 
 MAX_RULES = 4_096  # each joins a group; a kernel's own limits on memberships come long before
 MAX_ADDITIONAL = 16  # copies of every datagram
@@ -70,7 +71,7 @@ def _payload_pair(value: str) -> str:
         raise PydanticCustomError(
             "payload_types",
             'expected two RTP payload types of 0–127, the radio\'s first: "97=111", found "{shown}"',
-            {"shown": "".join(c if c.isprintable() else "�" for c in value[:40])},
+            {"shown": printable(value, 40)},
         )
     return f"{int(found[1])}={int(found[2])}"
 

@@ -23,6 +23,7 @@ from ice.engage.kinds import Kind
 from ice.engage.reading import Imported
 from ice.engage.restrictions import ACCESS
 from ice.errors import LocalError
+from ice.printable import printable
 
 MAX_ROUNDS: Final = 32  # of taking back; what is wrong after that many is taken back list by list
 GROUPS: Final[Key] = ("groups",)
@@ -92,8 +93,7 @@ def compose(files: Sequence[Imported], *, peers: Literal["groups", "file"] = "gr
 
 def comment(text: str) -> str:
     """Text that may follow a # in TOML: one line, printable, not long."""
-    text = "".join(c if c.isprintable() else "�" for c in text)
-    return text if len(text) <= MAX_COMMENT else text[: MAX_COMMENT - 1] + "…"
+    return printable(text, MAX_COMMENT)
 
 
 # -- peering files

@@ -33,6 +33,7 @@ from typing import Final
 import attrs
 
 from ice.errors import LocalError, RemoteError
+from ice.printable import printable
 
 HEADER: Final = struct.Struct(">BBHII")
 EXTENSION_HEADER: Final = struct.Struct(">HH")
@@ -349,9 +350,7 @@ NOBODY: Final = Talk()
 
 def clip_alias(text: str) -> str:
     """``text`` as a talker alias: unprintable characters replaced by U+FFFD, cut to 16 bytes of UTF-8 at a character border."""
-    if not text.isprintable():
-        text = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    encoded = text.encode(errors="replace")
+    encoded = printable(text).encode()
     return encoded[:MAX_ALIAS].decode(errors="ignore")
 
 

@@ -26,6 +26,7 @@ import attrs
 
 from ice.errors import IceError, LocalError, RemoteError
 from ice.mission.tolerant import Remark, Tolerant, read_json
+from ice.printable import printable
 
 MAX_READ: Final = 8_192  # bytes: several times what anybody's MTU lets through
 MAX_SENT: Final = 1_200  # bytes: sealed and framed it stays inside the IPv6 minimum MTU of 1,280
@@ -227,8 +228,7 @@ def text(value: str) -> str:
 
 def node_id(value: str) -> str:
     """A node id, or a uid, as it is kept: one line of printable characters; empty where there is none."""
-    cut = value[:MAX_NODE_ID].strip()
-    return cut if cut.isprintable() else "".join(c if c.isprintable() else "�" for c in cut)
+    return printable(value[:MAX_NODE_ID].strip())
 
 
 def _identity(who: Tolerant) -> Identity:

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import attrs
 
 from ice.errors import RemoteError
+from ice.printable import printable
 
 _T = TypeVar("_T")
 Json = object  # whatever read_json returns; a name of its own, for Tolerant.object hides the builtin
@@ -303,8 +304,7 @@ def shown(value: object) -> str:
 
 def shown_text(text: str) -> str:
     """Text as it is repeated to its author: at most :data:`SHOWN` characters, all printable."""
-    text = "".join(character if character.isprintable() else "�" for character in text[: SHOWN + 1])
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    return printable(text, SHOWN)
 
 
 # -- what is behind

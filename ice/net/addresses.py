@@ -24,6 +24,7 @@ from typing import Final
 import attrs
 
 from ice.errors import LocalError
+from ice.printable import printable
 
 MAX_TEXT: Final = 320  # a DNS name of 253, brackets, a zone and a port; longer is no address
 MAX_NAME: Final = 253  # RFC 1035 section 2.3.4 (255 octets on the wire), without the final dot
@@ -174,5 +175,4 @@ def _host(host: str) -> str:
 
 def _shown(text: str) -> str:
     """Wrong text as it is repeated to its author: short, and nothing in it that a terminal obeys."""
-    text = "".join(character if character.isprintable() else "�" for character in text[: SHOWN + 1])
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    return printable(text, SHOWN)

@@ -47,6 +47,27 @@ class DisplayTests(SynchronousTestCase):
         display.close()
         self.assertIn("[red]Anna[/red] began", out.getvalue())
 
+    def test_what_a_terminal_obeys(self) -> None:
+        """Names come from files and radios of others: neither an event nor a row of the table can move the cursor, ring or begin a line."""
+        evil = "\x1b[2JRed\r\nx\x00\x07\x9b31m"
+        lines, screen = io.StringIO(), Terminal()
+        display_for("stream", as_json=False, out=lines).say("path", f"connected to '{evil}'")
+        self.assertEqual(lines.getvalue(), "connected to '\ufffd[2JRed\ufffd\nx\ufffd\ufffd\ufffd31m'\n")
+        with mock.patch.dict("os.environ", {"TERM": "xterm"}):
+            display = display_for(evil, as_json=False, out=screen)
+        display.say("path", f"connected to '{evil}'")
+        display.meters([Meter(evil, -3.0, 2.5)])
+        display.close()
+        for obeyed in ("\x1b[2J", "\x00", "\x07", "\x9b"):
+            self.assertNotIn(obeyed, screen.getvalue())
+
+    def test_half_a_pair(self) -> None:
+        """Half of a UTF-16 pair, which JSON can name and no encoder takes, stays JSON that says the same."""
+        out = io.StringIO()
+        display_for("stream", as_json=True, out=out).say("named", "x", alias="\ud800ü")
+        out.getvalue().encode()
+        self.assertEqual(json.loads(out.getvalue())["alias"], "\ud800ü")
+
     def test_dumb_terminal(self) -> None:
         """A terminal that cannot move its cursor gets lines."""
         with mock.patch.dict("os.environ", {"TERM": "dumb"}):

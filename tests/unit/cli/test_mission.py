@@ -210,6 +210,34 @@ class Check(Case):
         found = self.answer("check", self.base / "m.json", status=1)
         self.assertEqual([each["severity"] for each in found["findings"]], ["warning"] * 3 + ["note"])
 
+    def test_codecs_that_are_not_carried(self) -> None:
+        """Who hands out a mission hears before the first word that nobody can say it here, by the codec's proper name."""
+        made = self.base / "M.json"
+        self.ice("new", "M", "--group", "Red", "--out", made)
+        for encoder, name in ((50, "MELPe 600"), (60, "CVSD"), (4, "G.729A"), (99, "99")):
+            value = json.loads(made.read_text())
+            value["groups"][0]["txAudio"]["encoder"] = encoder
+            other = self.base / f"{encoder}.json"
+            other.write_text(json.dumps(value))
+            said = self.ice("check", other, status=1)
+            self.assertIn("groups[0].txAudio.encoder", said)
+            self.assertIn(name, said)
+
+    def test_a_drawing(self) -> None:
+        """The SVG that `ice mission qr` draws is no picture that can be read again, and is told so."""
+        made, drawn = self.base / "M.json", self.base / "M.svg"
+        self.ice("new", "M", "--group", "Red", "--out", made)
+        self.ice("qr", made, "--out", drawn)
+        self.assertIn("PNG", self.refused("show", drawn))
+
+    def test_half_a_pair(self) -> None:
+        """A name with half of a UTF-16 pair is shown, for people and for machines."""
+        made = self.base / "M.json"
+        made.write_text('{"name": "\\ud800", "groups": [{"type": 1, "name": "\\udfff"}]}')
+        self.assertIn("\ufffd", self.ice("show", made))
+        self.assertEqual(self.answer("show", made)["name"], "\ud800")
+        self.answer("id", made)
+
     def test_notes_alone(self) -> None:
         """Notes are no failure."""
         self.assertIn("1 note", self.ice("check", self.file(small(type=2))))
