@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import attrs
 
@@ -114,11 +114,11 @@ def read_object(data: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def is_id(value: object) -> bool:
+def is_id(value: object) -> TypeGuard[str]:
     """Whether this may be a member's or a group's id."""
     return isinstance(value, str) and 0 < len(value) <= MAX_ID
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether this is a whole number that every JSON reader holds."""
     return type(value) is int and 0 <= value <= MAX_MS

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ice.election.ballot import Ballot, Reason
@@ -37,7 +37,7 @@ from ice.election.satellite import MIN_DEADLINE_S, REST_S, Phase, Satellite, Wor
 from ice.election.share import Share
 from ice.election.status import REPUBLISH_S, Transport, message, report
 from ice.election.tally import Tally
-from ice.election.transports import MULTICAST, RALLYPOINT, SILENT_CYCLES, Way
+from ice.election.transports import MULTICAST, RALLYPOINT, SILENT_CYCLES, Way, keyring_of
 from ice.errors import LocalError
 from ice.net.clock import Clock, DelayedCall
 
@@ -107,7 +107,7 @@ class Election(Service):
         self._told_state: State | None = None
         self._told_ways: tuple[Transport, ...] = ()
         self._write_failed = False
-        self._copies: list[DelayedCall] = []
+        self._said_at = 0.0  # when the last copy of what we said last goes out
         self.tally = self._new_tally()
         self.share = Share(
             clock,
@@ -176,8 +176,11 @@ class Election(Service):
             raise LocalError(f"this is the election of {self._group.id}; for {group.id} start another one")
         now, unix_ms = self._times()
         self.tally.configure(group, now, unix_ms)
-        self._group = group
+        again, self._group = group.salts != self._group.salts, group
         self.share.configure(group)
+        if again:
+            for way in self.ways:
+                way.renew(keyring_of(group))
         if self.running:
             self._act()
 
@@ -287,7 +290,8 @@ class Election(Service):
         data = self.tally.encode(ballot)
         self._say_ballot(data)
         for copy in range(1, copies):
-            self._copies.append(self._clock.callLater(copy * COPY_S, self._say_ballot, data))
+            self._clock.callLater(copy * COPY_S, self._say_ballot, data)
+        self._said_at = self._clock.seconds() + (copies - 1) * COPY_S
 
     def _say_ballot(self, data: bytes) -> None:
         if self._say(data):
@@ -445,18 +449,13 @@ class Election(Service):
 
     # -- inside: the end -----------------------------------------------------------------------------------------------
 
-    def _last_words(self) -> Deferred[Any]:
+    def _last_words(self) -> Deferred[None]:
         """Fires when the last copy of the resignation is out."""
         self._flush()
-        waits: list[Deferred[Any]] = []
-        now = self._clock.seconds()
-        for copy in self._copies:
-            if copy.active():
-                wait: Deferred[Any] = Deferred()
-                self._clock.callLater(max(0.0, copy.getTime() - now) + LEAST_WAIT_S, wait.callback, None)
-                waits.append(wait)
-        self._copies.clear()
-        return DeferredList(waits)
+        done: Deferred[None] = Deferred()
+        wait_s = max(0.0, self._said_at - self._clock.seconds())
+        self._clock.callLater(wait_s + LEAST_WAIT_S, done.callback, None)
+        return done
 
     def _leave(self) -> None:
         if self._timer is not None and self._timer.active():

@@ -8,7 +8,7 @@ multicast  in clear, as documented; they are signed                            0
 ========== =================================================================== =================================
 
 *Everything else* is the group document and members' reports (:mod:`ice.election.messages`); their first byte is less than a ballot's ``{``, so a message is told from a ballot
-by it.  The seal is that of all traffic (:mod:`ice.security.traffic`, AES-256-GCM), with a key that the group has for this alone.
+by it.  The seal is that of all traffic (:mod:`ice.security.traffic`, AES-256-GCM), with a key of this group's election alone (:func:`keyring_of`).
 
 A message that comes by both ways is two messages here; ballots are idempotent, and so is everything else.
 
@@ -20,6 +20,7 @@ filters looks open to a socket for ever.
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
 
+from ice.election.rules import Group
 from ice.election.status import HEALTHY, NOT_RUNNING, UNHEALTHY, Transport
 from ice.link.frame import Flag
 from ice.link.naming import stream_key
@@ -34,8 +36,8 @@ from ice.net.addresses import Address
 from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import REJOIN_S, MulticastSocket
 from ice.net.place import Place
-from ice.security.keyring import Keyring, KeyringOpener, KeyringSealer
-from ice.security.traffic import Refused
+from ice.security.keyring import Change, Keyring, KeyringOpener, KeyringSealer
+from ice.security.traffic import Cipher, Refused, derive
 from ice.streams.interface import Datagram, Network, Stream
 from ice.streams.sealed import SealedNetwork, SealedStream
 
@@ -47,6 +49,7 @@ SILENT_CYCLES: Final = 3.0  # nobody heard on a way for this long, and elsewhere
 RALLYPOINT: Final = "rallypoint"
 MULTICAST: Final = "multicast"
 SEALED: Final = b"\0"  # begins what is sealed on multicast
+_LABEL: Final = b"ice election stream 1"
 _KEY_BYTES: Final = 8
 _RACE: Final = re.compile(rb'"rids":\["([^"\\]{1,64})"')
 _VOTER: Final = re.compile(rb'"id":"([^"\\]{1,64})"')
@@ -55,6 +58,18 @@ _VOTER: Final = re.compile(rb'"id":"([^"\\]{1,64})"')
 def election_stream(group_id: str) -> str:
     """The stream id of a group's election, from its id with or without braces."""
     return PREFIX + group_id.strip("{}").lower()
+
+
+def keyring_of(group: Group, key_hex: str = "") -> Keyring:
+    """What seals the messages of a group's election: the key given, in hexadecimal, else one that is derived from its salt.
+
+    Of a group with two salts, both open; the first seals.  Raises :class:`~ice.errors.LocalError` for a key that is none.
+    """
+    if key_hex:
+        return Keyring(Cipher.GCM, derive(key_hex))
+    keys = [derive(hmac.digest(salt, _LABEL, "sha256").hex()) for salt in group.salts[:2]]
+    change = None if len(keys) == 1 else Change(keys[1], float("inf"), 0.0)
+    return Keyring(Cipher.GCM, keys[0], change)
 
 
 def place_of(interface: str, address: Address = MULTICAST_GROUP, ttl: int = MULTICAST_TTL) -> Place:
@@ -98,6 +113,9 @@ class Way:
     def send(self, data: bytes) -> bool:
         """Send a ballot or another message; whether the way took it."""
         raise NotImplementedError
+
+    def renew(self, keyring: Keyring) -> None:
+        """The group's keys are others."""
 
     def meet(self, data: bytes, now: float) -> None:
         """``data`` is a ballot that came here, and is authentic."""
@@ -161,7 +179,7 @@ class RallypointWay(Way):
         self.stream_id = election_stream(group_id)
         self._keyring = keyring
         self._seconds = seconds
-        self._sealed = SealedNetwork(network, {self.stream_id: keyring}.get, wall, _anything)
+        self._sealed = SealedNetwork(network, lambda stream_id: self._keyring, wall, _anything)
         self._stream: Stream | None = None
         self._hears: Hears | None = None
 
@@ -185,6 +203,11 @@ class RallypointWay(Way):
         """See :class:`Way`."""
         stream = self._stream
         return self._count(stream is not None and stream.up and stream.send(data, Flag.DATA))
+
+    def renew(self, keyring: Keyring) -> None:
+        """See :class:`Way`."""
+        self._keyring = keyring
+        self._sealed.renew()
 
     def datagram(self, datagram: Datagram) -> None:
         """See :class:`ice.streams.interface.Receiver`."""
@@ -317,6 +340,11 @@ class MulticastWay(Way):
         if self._sealer is None:
             return False
         return self._count(self._air.socket.send(SEALED + self.key + self._sealer.seal(data, self._wall())))
+
+    def renew(self, keyring: Keyring) -> None:
+        """See :class:`Way`."""
+        if self._sealer is not None and self._opener is not None:
+            self._sealer.keyring = self._opener.keyring = keyring
 
     def came(self, data: bytes) -> None:
         """A datagram for this group, or for none."""
