@@ -117,7 +117,13 @@ class Screen:
         self._live.stop()
 
     def _table(self, rows: Sequence[Meter]) -> Table:
-        table = Table(title=self._title, title_justify="left", expand=False, show_edge=False, pad_edge=False)
+        table = Table(
+            title=Text(self._title, style="table.title"),
+            title_justify="left",
+            expand=False,
+            show_edge=False,
+            pad_edge=False,
+        )
         for heading in ("who", "level"):
             table.add_column(heading, no_wrap=True)
         for heading in ("seconds", "packets", "lost", "late", "delay"):

@@ -232,7 +232,7 @@ class ScreenBoard:
     """A terminal: events scroll, people stand below them."""
 
     def __init__(self, console: Console, title: str) -> None:
-        self._title = printable(title)
+        self._title = title
         self._live = Live(
             drawn((), title),
             console=console,
@@ -280,7 +280,13 @@ def board_for(
 
 def drawn(rows: Sequence[Row], title: str) -> Table:
     """The table for a terminal; columns in which nobody has anything are left out."""
-    table = Table(title=title, title_justify="left", expand=False, show_edge=False, pad_edge=False)
+    table = Table(
+        title=Text(printable(title), style="table.title"),
+        title_justify="left",
+        expand=False,
+        show_edge=False,
+        pad_edge=False,
+    )
     used = [
         n for n, _ in enumerate(HEADINGS) if n in (0, len(HEADINGS) - 1) or any(row.cells[n] for row in rows)
     ]

@@ -49,10 +49,10 @@ class DisplayTests(SynchronousTestCase):
 
     def test_what_a_terminal_obeys(self) -> None:
         """Names come from files and radios of others: neither an event nor a row of the table can move the cursor, ring or begin a line."""
-        evil = "\x1b[2JRed\r\nx\x00\x07\x9b31m"
+        evil = "[/b]\x1b[2JRed\r\nx\x00\x07\x9b31m"
         lines, screen = io.StringIO(), Terminal()
         display_for("stream", as_json=False, out=lines).say("path", f"connected to '{evil}'")
-        self.assertEqual(lines.getvalue(), "connected to '\ufffd[2JRed\ufffd\nx\ufffd\ufffd\ufffd31m'\n")
+        self.assertEqual(lines.getvalue(), "connected to '[/b]\ufffd[2JRed\ufffd\nx\ufffd\ufffd\ufffd31m'\n")
         with mock.patch.dict("os.environ", {"TERM": "xterm"}):
             display = display_for(evil, as_json=False, out=screen)
         display.say("path", f"connected to '{evil}'")
