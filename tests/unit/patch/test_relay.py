@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ice.link.frame import Flag
 from ice.patch.channel import Channel
-from ice.patch.keys import Lock
+from ice.patch.keys import Lock, Locks
 from ice.patch.plan import Mode
 from ice.security.keyring import Keyring
 from ice.security.traffic import Cipher, derive
@@ -189,8 +189,6 @@ class Keyed(SynchronousTestCase):
 
     def test_a_replay(self) -> None:
         """A packet that is played back is refused, also after the patch was off and on."""
-        from ice.patch.keys import Locks
-
         locks = Locks()
         channels = {name: Channel(name, keyring=GCM[0]) for name in "ab"}
         wire = Lock("a", GCM[0]).seal(b'{"data": 1}', WALL)
@@ -289,7 +287,9 @@ class FloorAcross(SynchronousTestCase):
             )
             soon = {ssrc for at, ssrc in sound if start <= at < start + 0.08}
             self.assertTrue(soon or not talking, (start, talks))
-            self.assertLessEqual(len({ssrc for at, ssrc in sound if start <= at < start + 0.02}), 2)
+            borders = [place * 0.02 for _, s, f, _, _ in talks for place in (s, s + f)]
+            if all(abs(border - start) > 0.08 for border in borders):
+                self.assertLessEqual(len({ssrc for at, ssrc in sound if start <= at < start + 0.02}), 1)
 
 
 class Circles(SynchronousTestCase):
