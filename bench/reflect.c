@@ -258,7 +258,7 @@ static void load(int argc, char **argv) {
             }
         }
         if (ended && !any && (received + unsent >= total || now_ns() > ended + AFTER_NS)) break;
-        if (!any && !count && rate < 5000) { /* nothing is due for long: let whoever shares the core have it */
+        if (!any && !count && rate < 40000) { /* nothing is due for a while: let whoever shares the core have it */
             struct pollfd watched[WAYS];
             for (int v = 0; v < ways; v++) watched[v] = (struct pollfd){.fd = to[v], .events = POLLIN};
             uint64_t due = begin + (uint64_t)((double)sent * gap), moment = now_ns();

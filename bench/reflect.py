@@ -57,11 +57,24 @@ CALM = 1_000
 FIRST_RATE, STEP, HIGHEST = 20_000, 1.25, 400_000
 LOST_SHARE = 0.001
 REACH = {"ice": 60_000, "ice-python": 25_000}
+AUTOGROUP = Path("/proc/self/autogroup")  # sched(7): where it is, nice counts inside of a session only
 SITE = {"reflector": "", "reflector-python": "python"}
 SITE_STEADY = 5_000  # two reflectors, a Rallypoint and the load share two cores
 PORT = 20_000
 THERE, BACK = f"239.255.77.1:{PORT}", f"239.255.77.2:{PORT}"
 EVERYBODY = ("ice", "ice-python", "ice-single", "loop", "many", "kernel", *SITE)
+
+
+@contextlib.contextmanager
+def ahead() -> Iterator[None]:
+    """What else the machine does disturbs us less: a session of our own, ahead of the others."""
+    with contextlib.suppress(OSError):
+        os.setsid()
+    with contextlib.suppress(OSError):
+        AUTOGROUP.write_text("-15")
+    with contextlib.suppress(OSError):
+        os.nice(-15)
+    yield
 
 
 class CannotMeasure(Exception):
@@ -137,7 +150,17 @@ class Road:
     def load(self, program: Path, rate: float, seconds: float) -> dict[str, Any]:
         """Traffic both ways, and what came of it."""
         ways = [self.left, "e0", self.right, "e0", THERE, self.right, "e0", self.left, "e0", BACK]
-        words = ["taskset", "-c", "1", str(program), "load", str(rate), str(seconds), str(SIZE), *ways]
+        words = [
+            "taskset",
+            "-c",
+            "1",
+            str(program),
+            "load",
+            str(rate),
+            str(seconds),
+            str(SIZE),
+            *ways,
+        ]
         done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=seconds + 30)
         found: dict[str, Any] = json.loads(done.stdout)
         found["lost"] = found["sent"] - found["received"]
@@ -410,7 +433,7 @@ def main() -> int:
     }
     try:
         program = build()
-        with Road() as road:
+        with ahead(), Road() as road:
             for number in range(asked.rounds):
                 for who in list(wanted):
                     try:

@@ -56,7 +56,19 @@ def site(folder: Path, namespace: str, there: str, back: str, fanout: str) -> It
             ("other", "ice-reflector", 1),
             ("tested", "ice-reflector", 0),
         ):
-            words = ["ip", "netns", "exec", namespace, "taskset", "-c", str(core), _beside_python("twistd")]
+            words = [
+                "nice",
+                "-n",
+                "-15",
+                "ip",
+                "netns",
+                "exec",
+                namespace,
+                "taskset",
+                "-c",
+                str(core),
+                _beside_python("twistd"),
+            ]
             words += ["-n", "--pidfile=", daemon, "--config", str(folder / f"{name}.toml")]
             environment = dict(os.environ, ICE_FANOUT=fanout if name == "tested" else "")
             log = held.enter_context((folder / f"{name}.log").open("wb"))
