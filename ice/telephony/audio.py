@@ -41,6 +41,7 @@ from ice.media.playout import DigitPressed, Event, Listener, ListenerStatistics
 from ice.media.resample import Downsampler
 from ice.telephony.comfort import LEVEL_DBOV, ComfortNoise
 from ice.telephony.line_buffer import FRAME, FRAME_MS, LineBuffer, LineCounters
+from ice.telephony.voice import LineVoice
 
 FRAME_S: Final = FRAME_MS / 1000
 CATCH_UP: Final = 5  # frames that a late tick makes up for; what was slept through beyond is gone

@@ -559,7 +559,7 @@ class Call:
                     return Ignored.NO_NUMBER
                 until = min(state.until, now + self.timing.transfer_s)
                 moving = Transferring(until, state.until, event.number, by)
-                return self._enter(moving, Transfer(event.number), Tell(Side.USER, Progress.TRANSFERRING))
+                return self._enter(moving, Tell(Side.USER, Progress.TRANSFERRING), Transfer(event.number))
             case TransferDone() | TransferFails():
                 return Ignored.NO_TRANSFER
             case Released():

@@ -195,7 +195,7 @@ class InCall(SynchronousTestCase):
         """The line is handed on, and the user let go."""
         self.assertEqual(
             self.stage.feed(Transfers(USER, "+4930123")),
-            [Transfer("+4930123"), Tell(USER, Progress.TRANSFERRING), SILENT],
+            [Tell(USER, Progress.TRANSFERRING), Transfer("+4930123"), SILENT],
         )
         self.assertEqual(self.stage.feed(TransferDone(LINE)), [Release(USER, Cause.TRANSFERRED)])
 
