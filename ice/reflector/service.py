@@ -17,10 +17,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from ice.config.reflector import SnoopingSettings
 from ice.config.schema import Config
 from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import MulticastSocket
 from ice.reflector.rules import Rule, by_stream, rules_of, translation_of
+from ice.reflector.snooping import Snooping
 from ice.reflector.stream import Carrier, Ground, Reflected, Tie
 from ice.reflector.translation import Translation
 from ice.streams.rallypoint import RallypointNetwork
@@ -35,6 +37,7 @@ class Plan:
 
     rules: tuple[tuple[Rule, Translation | None], ...]
     rejoin_s: float
+    snooping: SnoopingSettings
 
     @classmethod
     def of(cls, config: Config, before: "Plan | None" = None) -> "Plan":
@@ -52,7 +55,7 @@ class Plan:
             if same is not None and made is not None and same.keyring == made.keyring:
                 made = same
             pairs.append((rule, made))
-        return cls(tuple(pairs), config.multicast.rejoin_s)
+        return cls(tuple(pairs), config.multicast.rejoin_s, config.reflector.snooping)
 
 
 class Reflector(Service):
@@ -86,6 +89,8 @@ class Reflector(Service):
             random if random is not None else Random(),
             socket_of,
         )
+        #: Who on the local networks listens to what; None: everybody is taken to.
+        self.snooping: Snooping | None = None
         self._pulse = LoopingCall(self._tick)
         self._pulse.clock = reactor
         self._ticks = 0
@@ -98,6 +103,7 @@ class Reflector(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self.started_at = self._reactor.seconds()
         self._ground.watch.add(self._interfaces)  # one look for all sockets
+        self._snoop()
         self._use()
         self.network.start()
         self._pulse.start(TICK_S, now=False)
@@ -116,6 +122,8 @@ class Reflector(Service):
             self._pulse.stop()
         for each in self.streams.values():
             each.stop()
+        if self.snooping is not None:
+            self.snooping.stop()
         self._ground.watch.remove(self._interfaces)
         return self.network.stop("the reflector stops")
 
@@ -125,6 +133,7 @@ class Reflector(Service):
         """Go on by other rules; those that stay notice nothing."""
         self.plan = plan
         if self.running:
+            self._snoop()
             self._use()
 
     def active(self) -> None:
@@ -196,6 +205,23 @@ class Reflector(Service):
             each.tick(now)
             if not self._ticks % TICKS_PER_LOOK:
                 each.refresh()
+        snooping = self.snooping
+        if snooping is not None:
+            snooping.tick({sock.status().interface for tie in self.ties for sock in tie.sockets})
+            for each in self.streams.values():
+                each.want(snooping.listened)
+
+    def _snoop(self) -> None:
+        """Begin to listen to who joins, or cease to."""
+        wanted = self.plan.snooping
+        if self.snooping is not None and self.snooping.settings != wanted:
+            self.snooping.stop()
+            self.snooping = None
+        if wanted.enabled and self.snooping is None:
+            self.snooping = Snooping(self._reactor, self._ground.watch, wanted)
+        if self.snooping is None:
+            for each in self.streams.values():
+                each.want(lambda interface, group: True)
 
     def _interfaces(self) -> None:
         """The interfaces are others."""

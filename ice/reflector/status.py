@@ -46,6 +46,7 @@ def status_of(reflector: Reflector) -> dict[str, Any]:
             for home in network.homes
         ],
         "why_no_link": "" if network.up else network.why,
+        "snooping": _snooping(reflector),
         "rules_total": len(ties),
         "rules": [_rule(tie, reflector, now) for tie in islice(ties, MAX_RULES)],
         "counters": counters_of(reflector),
@@ -161,6 +162,13 @@ def add_metrics(metrics: Metrics, reflector: Reflector) -> None:
         "Groups joined again, after silence or a change of address.",
         lambda: sum(sock.counts.rejoins for tie in reflector.ties for sock in tie.sockets),
     )
+
+
+def _snooping(reflector: Reflector) -> dict[str, Any]:
+    snooping = reflector.snooping
+    if snooping is None:
+        return {"enabled": False}
+    return {"enabled": True, "trouble": snooping.trouble, "groups": snooping.groups()}
 
 
 def _ways(reflector: Reflector) -> tuple[tuple[str, list[Reception]], ...]:

@@ -145,6 +145,15 @@ class Reflected:
             elif not name:
                 tie.port.own_hosts = tuple(a for each in present.values() for a in each.addresses)
 
+    def want(self, listened: Callable[[str, str], bool]) -> None:
+        """Fetch the stream where somebody listens to a group that it goes to; ``listened(interface, group)`` tells."""
+        for tie in self.ties:
+            tie.port.wanted = any(
+                listened(sock.status().interface, sock.status().tx.rpartition(":")[0].strip("[]"))
+                for sock in tie.sockets
+            )
+        self.join()
+
     def join(self) -> None:
         """Join the stream as it is wanted now."""
         wanted = (self.reflection.wanted, any(tie.rule.terms.hears for tie in self.ties))

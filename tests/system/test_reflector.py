@@ -43,6 +43,18 @@ stream = "{STREAM}"
 rx = "{GROUP}:{GROUP_PORT}"
 """
 PACE_S = 0.02
+QUIET = "9d1f0a22-0000-5e0f-8a61-2c4d6e8f0a1b"
+SNOOPING = f"""
+[reflector]
+interface = "lan0"
+
+[reflector.snooping]
+enabled = true
+
+[[reflector.rules]]
+stream = "{QUIET}"
+rx = "{GROUP}:{GROUP_PORT}"
+"""
 
 
 def rtp(number: int, ssrc: int, payload: bytes = b"\xd5" * 160) -> bytes:
@@ -158,13 +170,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The Rallypoints and the reflectors of each network run; a2 does not."""
     folder = tmp_path_factory.mktemp("reflectors")
     lans: dict[str, Lan] = {}
-    with Town.build(folder, rallypoints=2, sites=3) as town:
+    with Town.build(folder, rallypoints=2, sites=4) as town:
         try:
-            lans["a"] = Lan(2)
-            lans["b"] = Lan(1)
+            for lan, hosts in (("a", 2), ("b", 1), ("c", 1)):
+                lans[lan] = Lan(hosts)
             reflectors = {}
             for number, (name, lan, home) in enumerate(
-                (("a1", "a", "rp1"), ("a2", "a", "rp1"), ("b", "b", "rp2")), 1
+                (("a1", "a", "rp1"), ("a2", "a", "rp1"), ("b", "b", "rp2"), ("c", "c", "rp2")), 1
             ):
                 place = town.roads.places[f"s{number}"]
                 plug(place, lans[lan], 100 + number)
@@ -173,13 +185,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 config.write_text(
                     f'[identity]\ncertificate = "pki/{name}.pem"\nkey = "pki/{name}.key"\n\n'
                     f'[authority]\ncertificates = ["pki/authority.pem"]\nrevocations = "pki/revoked.pem"\n\n'
-                    f'[network]\nrallypoints = ["{town.rallypoints[home].address}"]\nways_file = ""\n{RULES}'
+                    f'[network]\nrallypoints = ["{town.rallypoints[home].address}"]\nways_file = ""\n{SNOOPING if name == "c" else RULES}'
                 )
                 words = [BIN / "twistd", "-n", "--pidfile=", "ice-reflector", "--config", config]
                 reflectors[name] = town.program(name, place, words)
             town.start()
             stage = Stage(town, lans, reflectors)
-            stage.start("a1", "b")
+            stage.start("a1", "b", "c")
             yield stage
         finally:
             town.close()
@@ -339,3 +351,19 @@ def test_two_by_mistake(stage: Stage) -> None:
             for name in rules
         }
     )
+
+
+def test_nobody_listens(stage: Stage) -> None:
+    """A stream is fetched only where somebody on the network has joined its group: at once when he joins, and no more when he has left."""
+
+    def fetched() -> bool:
+        streams = stage.town.status("rp2")["streams"]
+        return any(each["stream"] == QUIET and each["listeners"] for each in streams)
+
+    stage.until(lambda: not stage.rule("c")["listened_to"] and not fetched(), "nobody listens", 20.0)
+    assert stage.ready("c")
+    carl = stage.radio("c")
+    stage.until(lambda: stage.rule("c")["listened_to"] and fetched(), "somebody listens", 3.0)
+    assert stage.status("c")["snooping"]["groups"]["lan0"].count(GROUP) == 1
+    carl.sock.close()
+    stage.until(lambda: not stage.rule("c")["listened_to"] and not fetched(), "nobody listens again", 6.0)

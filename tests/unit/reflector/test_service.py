@@ -246,6 +246,64 @@ class Reloading(Case):
         self.assertEqual([(join.listen, join.talk) for join in self.rallypoint.joins][-1], (True, False))
 
 
+class Snoops:
+    """Knows who listens."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.joined = {"239.1.1.1"}
+        self.on: set[str] = set()
+        self.trouble = ""
+
+    def groups(self) -> dict[str, list[str]]:
+        return {"eth0": sorted(self.joined)}
+
+    def listened(self, interface: str, group: str) -> bool:
+        return group in self.joined
+
+    def tick(self, interfaces: set[str]) -> None:
+        self.on = interfaces
+
+    def stop(self) -> None:
+        self.on = set()
+
+
+class Snooping(Case):
+    def test_fetched_where_wanted(self) -> None:
+        """A stream is listened to while anybody has joined one of its groups; what the group says is brought in all the same."""
+        reflector = self.started()
+        snoops: Any = Snoops(reflector.plan.snooping)
+        reflector.snooping = snoops
+        snoops.joined.clear()
+        run(self.clock, 0.5)
+        self.assertEqual(snoops.on, {"eth0"})
+        self.assertEqual((self.rallypoint.joins[-1].listen, self.rallypoint.joins[-1].talk), (False, True))
+        self.wires[0].hear(rtp(1))
+        run(self.clock, 0.02)
+        self.assertEqual(self.on_stream(), [rtp(1)])
+        self.assertFalse(status_of(reflector)["rules"][0]["listened_to"])
+        self.assertIsNone(reflector.ready())
+        snoops.joined.add("239.1.1.1")
+        run(self.clock, 0.5)
+        self.say(rtp(2), 0)
+        self.assertEqual(self.wires[0].sent, [rtp(2)])
+
+    def test_switched_off(self) -> None:
+        """Without snooping everybody counts as listening, at once after a reload too."""
+        reflector = self.started(self.plan(self.rule(), begin="[reflector.snooping]\nenabled = true\n"))
+        snoops: Any = Snoops(reflector.plan.snooping)
+        snoops.joined.clear()
+        assert reflector.snooping is not None
+        reflector.snooping.stop()
+        reflector.snooping = snoops
+        run(self.clock, 0.5)
+        self.assertFalse(reflector.ties[0].port.wanted)
+        reflector.reload(self.plan(self.rule()))
+        run(self.clock, 0.5)
+        self.assertTrue(reflector.ties[0].port.wanted)
+        self.assertTrue(self.rallypoint.joins[-1].listen)
+
+
 class Status(Case):
     def test_it_is_json(self) -> None:
         """Everything a person asks: state, why, warnings, counters, talkers with loss and jitter, who floods."""
