@@ -18,6 +18,7 @@ from ice.mission.parts import Host
 from ice.net.addresses import Address, AddressError, parse_address
 from ice.net.multicast_options import is_multicast
 from ice.net.place import Place
+from ice.streams.words import plain
 
 MAX_GROUPS: Final = 1_024  # sockets of one program; more is no picture
 
@@ -37,9 +38,9 @@ class Watched:
 
     @property
     def title(self) -> str:
-        """For people: the name, and the address where it is another one."""
+        """For people: the name, and the address where it is another one; fit for a terminal, whoever has written the mission."""
         address = str(self.address)
-        return address if self.name == address else f"{self.name} ({address})"
+        return address if self.name == address else f"{plain(self.name)} ({address})"
 
     def codec_name(self, payload_type: int) -> str:
         """What a number means there."""
@@ -150,7 +151,7 @@ def _mission(mission: Mission, interface: str, local: str, remarks: list[str]) -
                 if at.ip is None:
                     raise AddressError(f"{host.address[:40]} is a name; a group has a number")
             except AddressError as error:
-                remarks.append(f"{group.name or group.id}: {error}")
+                remarks.append(f"{plain(group.name or group.id)}: {error}")
                 continue
             place = Place(
                 at,

@@ -186,6 +186,7 @@ class Boards(SynchronousTestCase):
         console.print(drawn([row_of("Red", voice(alias="[red]x\x1b[2J"), 6.0)], "title"))
         text = console.file.getvalue()  # type: ignore[attr-defined]
         self.assertIn("[red]x�[2J", text)
+        self.assertEqual(Watched("a\x1b[2Jb", Place(GROUP, GROUP)).title, f"a�[2Jb ({GROUP})")
 
     def test_table(self) -> None:
         """On a terminal a group's name stands once; in a pipe every line is whole, without the picture."""
