@@ -7,6 +7,7 @@ this machine, which is the first thing to know about a radio that nobody hears.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -87,14 +88,19 @@ def watch(
 
 def _configuration(path: Path | None, *, needed: bool) -> Any:
     """The configuration; none where none is found and none is needed."""
-    from ice.config.load import load
+    from ice.config.load import PLACES, load
     from ice.config.problems import ConfigError
 
     try:
         return load(path)
     except ConfigError:
-        if needed or path is not None:
-            raise
+        if (
+            needed
+            or path is not None
+            or os.environ.get("ICE_CONFIG")
+            or any(each.exists() for each in PLACES)
+        ):
+            raise  # one that is there and wrong is not passed over
         return None
 
 
