@@ -32,7 +32,6 @@ from typing import Final
 import attrs
 
 from ice.errors import LocalError
-from ice.link.frame import Flag
 from ice.link.window import DUPLICATE, JUMP
 from ice.media.burst import Sending
 from ice.media.codecs import SAMPLE_RATE
@@ -41,7 +40,7 @@ from ice.media.rtp import Talk
 from ice.patch.announcement import Announcement, Playing
 from ice.patch.channel import Channel, Leg, legs
 from ice.patch.floor import PatchFloor, Verdict
-from ice.patch.heading import Heading, heading
+from ice.patch.heading import DATA, FIRST, Heading, heading
 from ice.patch.keys import Lock, Locks
 from ice.patch.loops import Loops
 from ice.patch.outcome import Loop, MemberStatus, Out, Passed, PatchStatus, Spoken, TalkerStatus, Traffic
@@ -181,7 +180,7 @@ class Junction:
         payload = joined.lock.open(wire, unix_s)
         if isinstance(payload, str):
             return self._refuse(joined, payload, now)
-        data = datagram.flags & Flag.DATA
+        data = datagram.flags & DATA
         if self.keeps_names or data:
             seen = self._heard.ask(datagram.source, datagram.sequence, now)
             if seen:
@@ -209,7 +208,7 @@ class Junction:
         outs = self._take(joined, datagram, payload, head, verdict, now, unix_s)
         if now - self._probed_at >= EVERY_S and self.active:
             self._probed_at = now
-            outs = outs + self._spoken(tuple(self._joined), int(Flag.DATA), probe(self.identity), unix_s)
+            outs = outs + self._spoken(tuple(self._joined), DATA, probe(self.identity), unix_s)
         return outs
 
     def passed_before(self, stream_id: str, now: float) -> None:
@@ -414,7 +413,7 @@ class Junction:
                 size = len(wire)
             else:
                 try:
-                    body = lock.seal(payload, unix_s, first=bool(flags & Flag.FIRST))
+                    body = lock.seal(payload, unix_s, first=bool(flags & FIRST))
                 except LocalError:
                     self._joined[way.streams[0]].tx.errors += 1
                     continue
@@ -456,7 +455,7 @@ class Junction:
                 body = payload
             else:
                 try:
-                    body = lock.seal(payload, unix_s, first=bool(flags & Flag.FIRST))
+                    body = lock.seal(payload, unix_s, first=bool(flags & FIRST))
                 except LocalError:
                     joined.tx.errors += 1
                     continue
