@@ -1,31 +1,35 @@
 """Another codec for each packet: what stays, what changes, and how it sounds."""
 
+import functools
 import itertools
+from importlib.resources import as_file, files
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.media import wav
 from ice.media.codecs import codec, decoder, encoder
-from ice.media.payload import SAMPLE_RATE
+from ice.media.payload import SAMPLE_RATE, Pcm
 from ice.media.quality import similarity
 from ice.media.rtp import Packet
 from ice.reflector.transcoding import MAX_TALKERS, Transcoding
 
 
-def tune(seconds: float) -> np.ndarray:
-    """Something like speech: syllables of a tenth of a second, each of other tones and another loudness."""
-    draw = np.random.default_rng(5)
-    t = np.arange(SAMPLE_RATE // 10) / SAMPLE_RATE
-    syllables = []
-    for _ in range(round(seconds * 10) + 1):
-        tones = sum(np.sin(2 * np.pi * f * t) for f in draw.uniform(200, 2_500, 4))
-        syllables.append(tones / 4 * draw.uniform(2_000, 14_000) * np.sin(np.pi * t * 10))
-    return np.concatenate(syllables)[: round(seconds * SAMPLE_RATE)].astype(np.int16)
+@functools.cache
+def speech() -> Pcm:
+    """A sentence."""
+    with as_file(files("ice.testing") / "data" / "speech.wav") as path:
+        return wav.read(path)
 
 
-def packets(name: str, pcm: np.ndarray, framing_ms: int = 20, ssrc: int = 7) -> list[bytes]:
+def tune(seconds: float) -> Pcm:
+    """The beginning of it."""
+    return speech()[: round(seconds * SAMPLE_RATE)]
+
+
+def packets(name: str, pcm: Pcm, framing_ms: int = 20, ssrc: int = 7) -> list[bytes]:
     """Somebody's voice in RTP."""
     voice = encoder(name, framing_ms=framing_ms)
     return [
@@ -41,7 +45,7 @@ def packets(name: str, pcm: np.ndarray, framing_ms: int = 20, ssrc: int = 7) -> 
     ]
 
 
-def heard(data: list[bytes]) -> np.ndarray:
+def heard(data: list[bytes]) -> Pcm:
     """What a listener hears."""
     ear = decoder(Packet.decode(data[0]).payload_type)
     return np.concatenate([ear.decode(Packet.decode(each).payload) for each in data])
@@ -71,7 +75,7 @@ class TranscodingTests(SynchronousTestCase):
 
     def test_how_it_sounds(self) -> None:
         """The same words come out at the other end."""
-        pcm = tune(2.0)
+        pcm = speech()
         for there, back in (("opus", "pcmu"), ("pcmu", "opus")):
             out = heard(self.change(back, packets(there, pcm)))
             self.assertGreater(similarity(pcm, out), 0.8, (there, back))
