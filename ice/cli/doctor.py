@@ -17,6 +17,7 @@ import click
 from ice.cli import examine
 from ice.cli.examine import Result, Verdict, fail, ok, warn
 from ice.cli.examine_multicast import multicast_use
+from ice.cli.examine_reflector import reflector_use
 from ice.cli.options import config_option, json_option
 from ice.config.checks import Severity, check_site
 from ice.config.load import ConfigError, Loaded, load
@@ -78,6 +79,7 @@ def examinations(config: Path | None) -> Iterator[Result]:
         return
     yield ok("configuration", str(loaded.path))
     yield from multicast_use(loaded.config.multicast)
+    yield from reflector_use(loaded.config)
     yield from _certificates(loaded)
     yield from _machine(loaded)
     yield from examine.ways(_ways(loaded))

@@ -10,13 +10,10 @@ from typing import Final
 
 from ice.cli.examine import GROUP, Result, fail, ok, warn
 from ice.config.multicast import MulticastSettings
+from ice.net.container import REMEDY, container
 from ice.net.interfaces import Interface, InterfaceTrouble, interfaces, route_to
 
 SOURCES: Final = "source-specific groups need IGMPv3"
-_BRIDGED_REMEDY: Final = (
-    "let it have the host's network (docker run --network host, Kubernetes hostNetwork: true), or an address on the LAN "
-    "(docker network create -d macvlan -o parent=eth0 --subnet …)"
-)
 
 
 def multicast_use(
@@ -32,7 +29,12 @@ def multicast_use(
         return
     try:
         present = look()
-        chosen = _named(settings.interface, present) if settings.interface else _by_route(present, route)
+        name = settings.interface
+        chosen = (
+            named_interface(f"multicast.interface {name}", name, present, "multicast.interface")
+            if name
+            else _by_route(present, route)
+        )
     except InterfaceTrouble as trouble:
         yield warn("multicast", str(trouble))
         return
@@ -45,15 +47,17 @@ def multicast_use(
     yield from _container(root)
 
 
-def _named(name: str, present: Mapping[str, Interface]) -> tuple[Interface, Result] | Result:
-    subject = f"multicast.interface {name}"
+def named_interface(
+    subject: str, name: str, present: Mapping[str, Interface], setting: str
+) -> tuple[Interface, Result] | Result:
+    """Whether the interface that ``setting`` names can multicast."""
     interface = present.get(name)
     if interface is None:
         others = ", ".join(each for each, it in sorted(present.items()) if not it.loopback)[:200]
         return fail(
             subject,
             f"there is no such interface here; there are: {others or 'none'}",
-            "change multicast.interface, or leave it empty",
+            f"change {setting}, or leave it empty",
         )
     if not interface.up:
         return fail(subject, "is down or has no carrier", f"sudo ip link set dev {name} up; is the cable in?")
@@ -136,34 +140,13 @@ def _igmp(name: str, root: Path) -> Result:
 
 def _container(root: Path) -> Iterator[Result]:
     """A container on a bridge of its host hears and says nothing on the LAN, although multicast seems to work."""
-    kind = _kind(root)
-    if kind is None:
+    found = container(root)
+    if found is None:
         return
-    outside = [
-        folder.name
-        for folder in sorted((root / "sys/class/net").glob("*"))
-        if (folder / "device").exists() or re.search(r"^DEVTYPE=(?:mac|ip)v", _text(folder / "uevent"), re.M)
-    ]
-    if outside:
-        yield ok("container", f"{kind}, with {', '.join(outside)[:80]} of its own")
+    if found.trouble:
+        yield warn("container", found.trouble, REMEDY)
     else:
-        yield warn(
-            "container",
-            f"{kind}, behind a bridge or a NAT of its host: multicast of the LAN does not come in, ours does not go out",
-            _BRIDGED_REMEDY,
-        )
-
-
-def _kind(root: Path) -> str | None:
-    """What kind of container this is; None where it is none."""
-    if (root / ".dockerenv").exists():
-        return "a Docker container"
-    if (root / "run/.containerenv").exists():
-        return "a Podman container"
-    if (root / "var/run/secrets/kubernetes.io").exists():
-        return "a Kubernetes pod"
-    found = re.search(r"(?:^|\0)container=([\w.-]{1,40})", _text(root / "proc/1/environ"))
-    return f"a container ({found[1]})" if found else None
+        yield ok("container", f"{found.kind}, with {', '.join(found.outside)[:80]} of its own")
 
 
 def _text(path: Path) -> str:

@@ -23,6 +23,7 @@ from ice.config.load import Loaded, load
 from ice.daemons.rallypoint import Hangup, PortService, raise_file_limit
 from ice.errors import IceError, LocalError
 from ice.net.clock import steady
+from ice.net.container import REMEDY, container
 from ice.net.multicast import MulticastSocket
 from ice.net.multicast import descriptors as multicast_descriptors
 from ice.net.notify import Heartbeat, Notifier
@@ -203,6 +204,9 @@ class Daemon(LoggingService):
                 "there is no enabled rule: write one in [[reflector.rules]] of {path}, then reload",
                 path=str(loaded.path),
             )
+        where = container()
+        if where is not None and where.trouble:
+            self._log.warn("this is {trouble}; {remedy}", trouble=where.trouble, remedy=REMEDY)
         rules: list[Rule] = [rule for rule, _ in plan.rules]
         for caution in [
             *map(str, loaded.warnings),
