@@ -411,6 +411,6 @@ class AnyCall(RuleBasedStateMachine):
 class AnyOrder(SynchronousTestCase):
     def test_any_order_ends_once(self) -> None:
         """Any order of events and times ends in one terminal state with one cause; what is ignored is counted."""
-        AnyCall.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+        AnyCall.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
         case = AnyCall.TestCase()
         case.runTest()
