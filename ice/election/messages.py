@@ -90,6 +90,7 @@ def decode_report(data: bytes) -> Report | None:
     term, ms = value.get("term"), value.get("ms")
     if not (
         is_id(sender)
+        and isinstance(state, str)
         and state in _STATES
         and isinstance(active, bool)
         and (leader is None or is_id(leader))

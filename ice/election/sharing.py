@@ -11,7 +11,8 @@ we are the active member, ``leader`` who is, as far as we know.
 * **Pieces are paced**: :data:`BURST` of them every :data:`PACE_S`, so that a large document does not crowd out ballots.
 
 **After a division** two active members may each have changed the document.  The newer one counts for all (:attr:`~ice.election.document.Header.rank`); where the satellites know how to merge bodies, the
-active member that takes a newer document, or hears of another one with its own number, merges it with what it had, and publishes what neither had.
+active member that takes a newer document merges it with what it had, and publishes what neither had; and who takes a newer document in the place of one that perhaps nobody else
+has seen, says so once and keeps that one for the active member to collect.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ MAX_PATIENCE_S: Final = 10.0
 TRIES: Final = (
     20  # requests without an answer, after which a collection is given up until it is announced again
 )
+MAX_KNOWN: Final = 256  # digests of former documents; who comes back with an older one costs a needless merge
 CORRECT_S: Final = (0.05, 0.4)  # random: one of several says that it has a newer one
 
 
@@ -109,11 +111,17 @@ class Sharing:
         self._deeds: list[Deed] = []
         self._heard: dict[str, tuple[int, int, str, str]] = {}  # what others have
         self._collection: _Collection | None = None
-        self._outgoing: dict[int, None] = {}
+        self._outgoing: dict[tuple[bytes, int], None] = {}
+        self._former: Document | None = None  # ours before, which perhaps nobody else has seen
+        self._known: dict[str, None] = {}  # digests of documents that we have had
+        self._former_at = NEVER
+        self._confirm_at = NEVER
+        self._confirmed: tuple[str, object] = ("", None)
         self._send_at = NEVER
         self._correct_at = NEVER
         self._announce_at = now + self._pause(1)
-        self._merged: set[str] = set()
+        if document is not None:
+            self._know(document)
 
     # -- inputs --------------------------------------------------------------------------------------------------------
 
@@ -153,7 +161,9 @@ class Sharing:
         document = compose(self.group.id, number, unix_ms, self.own_id, body)
         self._take(document, ours=True)
         self._announce(now)
-        self._outgoing = dict.fromkeys(range(document.header.pieces))
+        self._announce_at = now + self._pause(1)
+        short = document.header.short
+        self._outgoing = {(short, place): None for place in range(document.header.pieces)}
         self._send_at = now
         return document
 
@@ -165,7 +175,10 @@ class Sharing:
         """It is :attr:`deadline`, or another moment."""
         if now >= self._send_at:
             self._burst(now)
-        if now >= self._correct_at:
+        if now >= self._former_at:
+            self._former_at = NEVER
+            self._have_said(self._former)
+        if now >= min(self._correct_at, self._confirm_at):
             self._announce(now)
         if now >= self._announce_at:
             if self.leads or self.leader is None:
@@ -186,7 +199,8 @@ class Sharing:
     def deadline(self) -> float:
         """When :meth:`tick` is to be called next."""
         ask_at = NEVER if self._collection is None else self._collection.ask_at
-        return min(self._announce_at, self._send_at, self._correct_at, ask_at)
+        said_at = min(self._correct_at, self._confirm_at, self._former_at)
+        return min(self._announce_at, self._send_at, said_at, ask_at)
 
     def holders(self) -> frozenset[str]:
         """Members that are known to have our document, ourselves included."""
@@ -212,9 +226,12 @@ class Sharing:
         return self._random.uniform(*CORRECT_S)
 
     def _announce(self, now: float) -> None:
-        self._correct_at = NEVER
-        if self.document is not None:
-            have = Have(self.own_id, self.document.header)
+        self._correct_at = self._confirm_at = NEVER
+        self._have_said(self.document)
+
+    def _have_said(self, document: Document | None) -> None:
+        if document is not None:
+            have = Have(self.own_id, document.header)
             self._deeds.append(Say(encode_have(have, self.group.salts[0])))
             self.counts["announced"] += 1
 
@@ -225,6 +242,9 @@ class Sharing:
         self._heard[have.sender] = header.rank
         if own is not None and header.rank == own.header.rank:
             self._correct_at = NEVER
+            if have.sender == self.leader and self._confirmed != (have.sender, header.rank):
+                self._confirmed = have.sender, header.rank
+                self._confirm_at = now + self._moment()  # so that it knows who has it
             return
         if own is None or header.rank > own.header.rank or self._forked(header):
             collection = self._collection
@@ -233,40 +253,45 @@ class Sharing:
                     header, have.sender, now + PATIENCE_S * self._random.uniform(1, 2)
                 )
             elif header.rank == collection.header.rank:
-                collection.of = have.sender
+                collection.of = have.sender  # which is alive, and worth asking soon
+                collection.ask_at = min(collection.ask_at, now + PATIENCE_S * self._random.uniform(1, 2))
         if own is not None and header.rank < own.header.rank and self._correct_at == NEVER:
             self._correct_at = now + self._moment()
 
     def _forked(self, header: Header) -> bool:
-        """Whether this is another document of our number that we lead to merge, and have not."""
-        own = self.document
-        return (
-            self._merge is not None
-            and self.leads
-            and own is not None
-            and header.number == own.header.number
-            and header.digest != own.header.digest
-            and header.digest not in self._merged
-        )
+        """Whether this document is none of those that ours came from, and ours to merge."""
+        return self._merge is not None and self.leads and header.digest not in self._known
+
+    def _know(self, document: Document) -> None:
+        self._known[document.header.digest] = None
+        if len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
 
     def _want(self, want: Want, now: float) -> None:
-        own = self.document
-        if want.of != self.own_id or own is None or want.short != own.header.short:
+        asked = self._ours(want.short)
+        if want.of != self.own_id or asked is None:
             return
-        last = own.header.pieces
+        last = asked.header.pieces
         for begin, end in want.ranges:
-            self._outgoing.update(dict.fromkeys(range(begin, min(end, last))))
+            self._outgoing.update({(want.short, place): None for place in range(begin, min(end, last))})
         if self._outgoing and self._send_at == NEVER:
             self._send_at = now
 
     def _burst(self, now: float) -> None:
-        own = self.document
-        for place in list(self._outgoing)[:BURST]:
-            del self._outgoing[place]
-            if own is not None and place < own.header.pieces:
-                self._deeds.append(Say(own.piece(place)))
+        for short, place in list(self._outgoing)[:BURST]:
+            del self._outgoing[short, place]
+            document = self._ours(short)
+            if document is not None:
+                self._deeds.append(Say(document.piece(place)))
                 self.counts["pieces-sent"] += 1
         self._send_at = now + PACE_S if self._outgoing else NEVER
+
+    def _ours(self, short: bytes) -> Document | None:
+        """The document whose digest begins so, if we have it."""
+        for document in (self.document, self._former):
+            if document is not None and document.header.short == short:
+                return document
+        return None
 
     def _ask(self, collection: _Collection, now: float) -> None:
         collection.tries += 1
@@ -309,21 +334,34 @@ class Sharing:
         own = self.document
         newer = own is None or theirs.header.rank > own.header.rank
         if newer:
+            if (
+                own is not None
+                and self._merge is not None
+                and not self.leads
+                and self._perhaps_unseen(own, theirs)
+            ):
+                self._former, self._former_at = own, now + self._moment()
             self._take(theirs, ours=False)
-            self._correct_at = now + self._moment() / 4  # says that we have it
+            self._confirmed = self.leader or "", theirs.header.rank
+            self._confirm_at = now + self._moment() / 4
+        self._know(theirs)
         if self._merge is None or not self.leads or own is None:
             return
-        self._merged.add(theirs.header.digest)
-        if len(self._merged) > 64:
-            self._merged.pop()
         assert self.document is not None
         body = self._merge(own.body(), theirs.body())
         if body != self.document.body():
             self.counts["merged"] += 1
             self.change(body, now, unix_ms)
 
+    def _perhaps_unseen(self, own: Document, theirs: Document) -> bool:
+        """Whether the group may go on from ``theirs`` without ever having seen what we had."""
+        if own.header.number == theirs.header.number:
+            return True
+        return own.header.by == self.own_id and self.holders() == {self.own_id}
+
     def _take(self, document: Document, *, ours: bool) -> None:
         self.document = document
+        self._know(document)
         self._outgoing.clear()
         self._send_at = NEVER
         collection = self._collection
