@@ -113,6 +113,8 @@ class PatchFloor:
 
     def standing(self, ssrc: int, now: float) -> Standing:
         """How a talker stands now, for whoever plays his sound later than his packets came."""
+        if self.full_duplex and not self.floor.rules.max_rx_s:
+            return Standing.CROSSES
         self.floor.tick(now)
         talking = self.floor.talking(now)
         if all(each.claim.source != ssrc for each in talking):

@@ -225,6 +225,8 @@ class MixedPatch(Junction):
 
     def _way(self, others: list[tuple[str, _Party]]) -> tuple[tuple[bytes, ...], list[tuple[str, _Party]]]:
         """Through which patches what is in a mix has come; members for whom there is no room in that list are left out of it."""
+        if not len(self._vias):
+            return (), others
         way: dict[bytes, None] = {}
         kept: list[tuple[str, _Party]] = []
         for stream, party in others:
