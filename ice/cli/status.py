@@ -1,4 +1,4 @@
-"""``ice status``: ask a running Rallypoint how it is, over its status page; with ``--mesh``, how its mesh is."""
+"""``ice status``: ask a running Rallypoint how it is, over its status page; with ``--mesh``, how its mesh is; with ``--reflectors``, a reflector."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ice.cli.display import duration
 from ice.cli.mesh import show_mesh, whole
 from ice.cli.options import config_option, json_option
 from ice.cli.pages import TIMEOUT_S, fetch_object, site
+from ice.cli.reflectors import reflector_site, show_reflectors
 
 MAX_ROWS = 50  # of links and streams on a screen; --json shows all that the daemon tells
 
@@ -28,19 +29,27 @@ MAX_ROWS = 50  # of links and streams on a screen; --json shows all that the dae
     "--timeout", type=click.FloatRange(0.1), default=TIMEOUT_S, show_default=True, help="Seconds to wait."
 )
 @click.option("--mesh", is_flag=True, help="Show the other Rallypoints instead, and how each is reached.")
+@click.option("--reflectors", is_flag=True, help="Ask the reflector of this machine instead: its rules.")
 @json_option
-def status(config: Path | None, url: str | None, timeout: float, mesh: bool, as_json: bool) -> int:
+def status(
+    config: Path | None, url: str | None, timeout: float, mesh: bool, reflectors: bool, as_json: bool
+) -> int:
     """Ask a running Rallypoint how it is.
 
     Exit status 0 when it runs and welcomes newcomers, else 1; with --mesh: 0 when all is well and every Rallypoint that is
-    wanted can be reached, by whatever way, else 1.
+    wanted can be reached, by whatever way, else 1; with --reflectors: 0 when every rule does its work, else 1.
     """
+    if mesh and reflectors:
+        raise click.UsageError("--mesh is a Rallypoint's, --reflectors a reflector's: ask for one of the two")
     page = "mesh" if mesh else "status"
-    answer = fetch_object(f"{site(config, url)}/{page}", timeout_s=timeout)
+    where = reflector_site(config, url) if reflectors else site(config, url)
+    answer = fetch_object(f"{where}/{page}", timeout_s=timeout)
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     elif mesh:
         show_mesh(answer, Console())
+    elif reflectors:
+        show_reflectors(answer, Console())
     else:
         show(answer, Console())
     return 0 if (whole(answer) if mesh else answer.get("ready") is True) else 1

@@ -174,8 +174,14 @@ class Remark:
 
 def warnings_about(rule: Rule) -> Iterator[str]:
     """What is allowed and a person should know, in sentences that stand alone."""
+    for text in reminders_of(rule):
+        yield f"rule {rule.number} ({rule.name}): {text}"
+
+
+def reminders_of(rule: Rule) -> Iterator[str]:
+    """The same, for who shows the rule with it."""
     for remark in _warnings(rule.number - 1, rule.settings):
-        yield f"rule {rule.number} ({rule.name}): {remark.text}"
+        yield remark.text
 
 
 def remarks_on(config: Config) -> Iterator[Remark]:

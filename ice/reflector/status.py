@@ -13,7 +13,7 @@ import ice
 from ice.link.naming import format_u64
 from ice.observe.metrics import Metrics
 from ice.reflector.engine import Flow, Port
-from ice.reflector.rules import warnings_about
+from ice.reflector.rules import reminders_of
 from ice.reflector.service import Reflector
 from ice.reflector.statistics import Reception
 from ice.reflector.stream import Tie
@@ -199,7 +199,7 @@ def _rule(tie: Tie, reflector: Reflector, now: float) -> dict[str, Any]:
         "state": state,
         "why": why,
         "pause_s": round(max(0.0, circle.until - now), 1) if circle.paused else 0.0,
-        "warnings": [*warnings_about(rule), *_echo(port)],
+        "warnings": [*reminders_of(rule), *_echo(port)],
         "listened_to": port.wanted,
         "in": _flow(port.inward),
         "out": _flow(port.outward),
