@@ -17,6 +17,7 @@ key         value                   meaning
 ``for``     UUID or null            ours, optional: whom the sender ranks first
 ``held``    integer                 ours, where ``for`` names somebody: milliseconds for which the sender has named nobody else
 ``heard``   integer                 ours, where ``for`` names somebody: ``ms`` of the newest ballot that it knows of that member
+``hears``   integer                 ours, where ``for`` names somebody: members whose valid ballots the sender holds, itself included
 ``resigned`` true                   ours, optional: the sender led, or took part, and does so no more from this moment
 =========== ======================= ====================================================================================
 
@@ -45,6 +46,7 @@ MAX_BALLOT: Final = 1_200  # bytes: one datagram inside the IPv6 minimum MTU of 
 MAX_VOTES: Final = 1_000_000
 MAX_MS: Final = 2**53 - 1  # what every JSON implementation holds exactly; the year 287396
 MAX_HELD_MS: Final = 2**31 - 1
+MAX_HEARS: Final = 1_000
 MAX_RACES: Final = 16
 MAX_ID: Final = 64  # characters
 DIGEST: Final = "sha256"
@@ -93,6 +95,7 @@ class Ballot:
     held_ms: int = 0
     heard_ms: int = 0
     resigned: bool = False
+    hears: int = 0
 
 
 def encode(ballot: Ballot, salt: bytes) -> bytes:
@@ -109,6 +112,7 @@ def encode(ballot: Ballot, salt: bytes) -> bytes:
         if ballot.named is not None:
             value["held"] = ballot.held_ms
             value["heard"] = ballot.heard_ms
+            value["hears"] = ballot.hears
     if ballot.resigned:
         value["resigned"] = True
     value["hmac"] = hmac.digest(salt, canonical(value), DIGEST).hex()
@@ -201,6 +205,7 @@ def _ballot(value: dict[str, Any]) -> tuple[Ballot, str]:
         0 if named is None else _whole(value, "held", 0, MAX_HELD_MS),
         0 if named is None else _whole(value, "heard", 0, MAX_MS),
         resigned is True,
+        0 if named is None else _whole(value, "hears", 0, MAX_HEARS),
     )
     if not isinstance(resigned, bool):
         raise _wrong("resigned", "true")

@@ -110,6 +110,7 @@ class Tally:
         )  # a leader that is not ready, and our elections that it lost
         self._named: str | None = None
         self._started = self._sent_at = now
+        self._followed = -NEVER
         self._first = self._next = now + group.cycle_s
         self._lead_at = NEVER
         self._extra = NEVER
@@ -336,7 +337,8 @@ class Tally:
         if self.group.id in ballot.lids:
             if self.active and (-ballot.votes, ballot.id) < (-self.votes, self.own_id):
                 self._stand_down(f"{self.group.names[ballot.id]} leads", now, unix_ms, resigning=False)
-            elif not self.active and self.wins == 0:
+            elif not self.active and self.wins == 0 and now - self._followed >= self.group.cycle_s / 2:
+                self._followed = now
                 self._hasten(now + FOLLOW_CYCLES * self.group.cycle_s)
             if self.leader != ballot.id:
                 self._note(now)
@@ -380,6 +382,7 @@ class Tally:
             named,
             held_ms,
             heard_ms,
+            hears=0 if named is None else self._hears(now),
         )
         self._support.said(self._last_ms, now)
         self._acts.append(Send(ballot))
@@ -449,28 +452,36 @@ class Tally:
     def _rank(self, now: float) -> tuple[str | None, tuple[int, str] | None]:
         """Who comes first, and who of those that lead already comes first, with its rank; None where there is nobody.
 
-        Where ballots name somebody, who leads gives way only to one that names itself: it has held its first election.
+        Where ballots name somebody, who leads gives way only to one that names itself: it has held its first election. And one that names
+        itself, but hears too few to lead, is passed over: it would keep everybody from leading.
         """
         group_id = self.group.id
         best: tuple[int, str] | None = None
         claim: tuple[int, str] | None = None
         leading: tuple[int, str] | None = None
         if (votes := self.votes) >= 0:
-            best = claim = (-votes, self.own_id)
+            best = (-votes, self.own_id)
             leading = best if self.active else None
         for id, held in self._ballots.items():
             ballot = held.ballot
             if ballot.votes < 0 or held.expires < now:
                 continue
             rank = (-ballot.votes, id)
+            leads = group_id in ballot.lids
+            if ballot.named == id and ballot.hears < self.group.required and not leads:
+                continue
             if best is None or rank < best:
                 best = rank
             if (claim is None or rank < claim) and (not ballot.names or ballot.named == id):
                 claim = rank
-            if group_id in ballot.lids and (leading is None or rank < leading):
+            if leads and (leading is None or rank < leading):
                 leading = rank
         if leading is None:
             return (best[1] if best else None), None
+        if (
+            best is not None and best[1] == self.own_id
+        ):  # a claim of ours is for us to make if nobody else is to
+            claim = best
         return (claim if claim is not None and claim[0] < leading[0] else leading)[1], leading
 
     def _nominee(self, first: str | None, leading: tuple[int, str] | None) -> str | None:
@@ -485,8 +496,12 @@ class Tally:
         self._coasting = (id, lost)
         return id if lost < LOSSES else first
 
+    def _hears(self, now: float) -> int:
+        """How many ballots are valid, our own included."""
+        return 1 + sum(held.expires >= now for held in self._ballots.values())
+
     def _quorum(self, now: float) -> bool:
-        return 1 + sum(held.expires >= now for held in self._ballots.values()) >= self.group.required
+        return self._hears(now) >= self.group.required
 
     def _exclusive(self, now: float) -> bool:
         """Whether all whom we hear say whom they name, so that majority means a majority that names us."""

@@ -28,7 +28,9 @@ ID = "0b0e5a1c-6c1d-4b7e-9f1a-2d3c4b5a6978"
 OTHER = "7f2d9b34-1a2b-4c3d-8e4f-506172839405"
 MEMBERS = {ID: 3, OTHER: 2}
 PLAIN = Ballot(ID, 3, MS, (GROUP_ID,))
-NAMING = attrs.evolve(PLAIN, lids=(GROUP_ID,), names=True, named=OTHER, held_ms=12_345, heard_ms=MS - 5_000)
+NAMING = attrs.evolve(
+    PLAIN, lids=(GROUP_ID,), names=True, named=OTHER, held_ms=12_345, heard_ms=MS - 5_000, hears=3
+)
 RESIGNED = Ballot(ID, -1, MS + 1, (GROUP_ID,), names=True, resigned=True)
 
 HEX_PLAIN = """
@@ -107,6 +109,7 @@ def ballots(draw: st.DrawFn) -> Ballot:
         draw(st.integers(0, MAX_HELD_MS)) if whom else 0,
         draw(st.integers(0, MAX_MS)) if whom else 0,
         resigned,
+        draw(st.integers(0, 64)) if whom else 0,
     )
 
 
@@ -123,9 +126,9 @@ class Bytes(SynchronousTestCase):
         self.assertEqual(encode(PLAIN, SALT), bytes.fromhex(HEX_PLAIN))
 
     def test_naming(self) -> None:
-        """`for`, `held` and `heard` stand among the others, sorted, under the signature."""
+        """`for`, `heard`, `hears` and `held` stand among the others, sorted, under the signature."""
         expected = (
-            b'{"for":"7f2d9b34-1a2b-4c3d-8e4f-506172839405","heard":1789999995000,"held":12345,"hmac":"@",'
+            b'{"for":"7f2d9b34-1a2b-4c3d-8e4f-506172839405","heard":1789999995000,"hears":3,"held":12345,"hmac":"@",'
             b'"id":"0b0e5a1c-6c1d-4b7e-9f1a-2d3c4b5a6978","lids":["6d0f4a52-93a1-4f0e-8a55-0c54b6ad8b11"],'
             b'"ms":1790000000000,"rids":["6d0f4a52-93a1-4f0e-8a55-0c54b6ad8b11"],"votes":3}'
         )
@@ -192,7 +195,9 @@ class Refusals(SynchronousTestCase):
                 st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
             ),
         ),
-        st.sampled_from(["id", "votes", "ms", "rids", "lids", "for", "held", "heard", "resigned", "hmac"]),
+        st.sampled_from(
+            ["id", "votes", "ms", "rids", "lids", "for", "held", "heard", "hears", "resigned", "hmac"]
+        ),
     )
     def test_any_field(self, value: object, key: str) -> None:
         """Whatever JSON stands in a field, the ballot is read or refused."""
@@ -255,9 +260,10 @@ class Refusals(SynchronousTestCase):
             ("for", ["", 1, "x" * 65]),
             ("held", [None, True, -1, MAX_HELD_MS + 1]),
             ("heard", [None, True, -1, MAX_MS + 1]),
+            ("hears", [None, True, -1, 1_001]),
             ("resigned", [1, None, "true"]),
         ]
-        fields = {**FIELDS, "for": OTHER, "held": 1, "heard": 1}
+        fields = {**FIELDS, "for": OTHER, "held": 1, "heard": 1, "hears": 1}
         self.assertEqual(reason(signed(fields)), Reason.COUNTED)
         for key, values in wrong:
             for value in values:
