@@ -48,6 +48,7 @@ from ice.patch.plan import Patch, PatchRefused, check, check_streams
 from ice.patch.probe import EVERY_S, MAX_OTHERS, identity_in, probe
 from ice.patch.speaker import Speaker
 from ice.patch.via import CAME_BACK, TOO_FAR, Vias, identity_of
+from ice.security.keyring import Keyring
 from ice.streams.heard import Heard
 from ice.streams.interface import Datagram
 
@@ -261,6 +262,14 @@ class Junction:
             outs += self._spoken(streams, flags, payload, unix_s)
         self._next_pull = math.inf
         return outs
+
+    def rekey(self, stream_id: str, keyring: Keyring) -> None:
+        """Use other keys on a keyed stream from now on. Raises :class:`~ice.errors.LocalError` for a stream that has none: its patch begins anew."""
+        joined = self._joined[stream_id]
+        if joined.lock.keyring is None:
+            raise LocalError(f"stream {stream_id[:40]!r} had no key until now: switch its patch off and on")
+        joined.lock.renew(keyring)
+        self._forget_ways()
 
     def announce(self, announcement: Announcement, now: float) -> Granted | Refused:
         """Say something on the streams, from the next :meth:`tick` on, which is due at once.

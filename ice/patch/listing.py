@@ -50,7 +50,7 @@ MAX_PATCHES: Final = 4_096
 MAX_MEMBERS: Final = 65_536  # streams of all patches together: 4,096 of 16
 MAX_DELETED: Final = 4_096  # remembered; the oldest is forgotten first
 MAX_BYTES: Final = 16 * 1024 * 1024  # 65,536 streams of 200 bytes
-MAX_BY: Final = 128  # bytes
+MAX_BY: Final = 128  # characters of a name
 MAX_MS: Final = 1 << 53  # what every JSON reader holds exactly
 _WAITS: Final = frozenset((Reason.LOOP, Reason.DUPLEX, Reason.NO_RALLYPOINT))  # why a patch cannot be active
 
@@ -192,7 +192,7 @@ class PatchList:
         if entry is None or refusal is not None:
             return self, Audit(ms, by, Action.DELETE, shown(id), refusal)
         entries = {key: value for key, value in self.entries.items() if key != id}
-        deleted = {**self.deleted, id: Deleted(id, entry.revision + 1, ms, by)}
+        deleted = {**self.deleted, id: Deleted(id, entry.revision + 1, ms, by[:MAX_BY])}
         return PatchList(_frozen(entries), _bounded(deleted)), Audit(ms, by, Action.DELETE, id)
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ class PatchList:
         if refusal is not None:
             return self, Audit(ms, by, Action.CREATE, shown(patch.id), refusal)
         revision = 1 if deleted is None else deleted.revision + 1
-        entry = Entry(patch, revision, ms, by, ms if patch.enabled else 0)
+        entry = Entry(patch, revision, ms, by[:MAX_BY], ms if patch.enabled else 0)
         remembered = {key: value for key, value in self.deleted.items() if key != patch.id}
         return (
             PatchList(_frozen({**self.entries, patch.id: entry}), _frozen(remembered)),
@@ -324,7 +324,7 @@ class PatchList:
         if not detail:
             return self, Audit(ms, by, action, id)
         enabled_ms = entry.enabled_ms if before.enabled else ms
-        changed = Entry(patch, entry.revision + 1, ms, by, enabled_ms if patch.enabled else 0)
+        changed = Entry(patch, entry.revision + 1, ms, by[:MAX_BY], enabled_ms if patch.enabled else 0)
         return PatchList(_frozen({**self.entries, id: changed}), self.deleted), Audit(
             ms, by, action, id, None, detail
         )

@@ -187,6 +187,19 @@ class Keyed(SynchronousTestCase):
         self.assertEqual((status.state, status.refused), (-1, {"no-key": 8}))
         self.assertIn("its key is not here", status.why)
 
+    def test_another_key(self) -> None:
+        """Where one of two streams of one key gets another, the ciphertext is no longer passed as it came."""
+        engine = patched(
+            Air(), Mode.RELAY, ("a", "b"), {name: Channel(name, keyring=CBC[0]) for name in "ab"}
+        ).engine
+        opener = Lock("b", CBC[1])
+        for sequence, ring in ((0, CBC[0]), (1, CBC[1])):
+            engine.rekey("b", ring)
+            wire = Lock("a", CBC[0]).seal(b'{"data": 1}', WALL)
+            outs = engine.datagram("a", Datagram(int(Flag.DATA), 9, sequence, wire), 0.0, WALL)
+            self.assertEqual(outs[0].datagram.payload == wire, ring == CBC[0])  # type: ignore[union-attr]
+        self.assertEqual(opener.open(outs[0].datagram.payload, WALL), b'{"data": 1}')  # type: ignore[union-attr]
+
     def test_a_replay(self) -> None:
         """A packet that is played back is refused, also after the patch was off and on."""
         locks = Locks()
