@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
-import click
 
 from ice.cli.display import Display, plural
+from ice.cli.mission_source import source_of
 from ice.config.load import PLACES, Loaded, load
-from ice.config.problems import ConfigError
 from ice.config.schema import MediaSettings
 from ice.errors import LocalError
 from ice.media.floor import Rules
@@ -28,7 +26,7 @@ from ice.mission import voice
 from ice.mission.identity import stream_id
 from ice.mission.model import Group, Mission
 from ice.mission.packing import PasswordNeeded
-from ice.mission.reading import Reading, open_mission
+from ice.mission.reading import Reading
 from ice.printable import printable
 from ice.security.traffic import Refused
 from ice.streams.connect import network_of
@@ -38,7 +36,6 @@ from ice.streams.sealed import advice
 from ice.streams.team import Team, team_of
 
 MISSION_ENDING: Final = re.compile(r"\.(?:json|ice|mission|png|svg)(?=/|$)", re.IGNORECASE)
-MAX_SECRET_BYTES: Final = 4_096
 
 
 @attrs.frozen
@@ -125,13 +122,15 @@ def one(words: Wanted) -> Channel:
 
 def configuration(path: Path | None, words: Wanted) -> Loaded | None:
     """The configuration; none where none is named or found and a mission is all that is asked for: that needs no site."""
-    try:
-        return load(path)
-    except ConfigError:
-        needless = words.missions and all(channel.group is not None for channel in words.channels)
-        if not needless or path is not None or os.environ.get("ICE_CONFIG") or _found():
-            raise
+    needless = words.missions and all(channel.group is not None for channel in words.channels)
+    return configuration_if_any(path) if needless else load(path)
+
+
+def configuration_if_any(path: Path | None) -> Loaded | None:
+    """The configuration; none where none is named or found. One that is there must be right."""
+    if path is None and not os.environ.get("ICE_CONFIG") and not any(place.exists() for place in PLACES):
         return None
+    return load(path)
 
 
 def media_of(loaded: Loaded | None) -> MediaSettings:
@@ -263,10 +262,6 @@ class Networks:
         return sum(network.wake.dropped_stale for network in self.links)
 
 
-def _found() -> bool:
-    return any(place.exists() for place in PLACES)
-
-
 def _parts(word: str) -> tuple[str, str]:
     """The mission's file and the group's name in a word; no file for a stream's id."""
     borders = [index for index, letter in enumerate(word) if letter == "/" and index]
@@ -281,21 +276,11 @@ def _parts(word: str) -> tuple[str, str]:
 
 def _open(file: str, password_file: Path | None) -> Reading:
     try:
-        return open_mission(file)
+        return source_of(file, password_file=password_file).reading
     except PasswordNeeded:
-        return open_mission(file, _password(file, password_file))
-
-
-def _password(file: str, password_file: Path | None) -> str:
-    if password_file is not None:
-        try:
-            with open(password_file, encoding="utf-8") as stream:
-                return stream.read(MAX_SECRET_BYTES).partition("\n")[0]
-        except (OSError, UnicodeDecodeError) as error:
-            raise LocalError(f"{password_file}: the password cannot be read: {error}") from None
-    if not sys.stdin.isatty():
-        raise LocalError(f"{file} is sealed with a password: name a file that holds it with --password-file")
-    return str(click.prompt(f"password of {file}", hide_input=True, err=True))
+        raise LocalError(
+            f"{file} is sealed with a password: name a file that holds it with --password-file"
+        ) from None
 
 
 def _groups(mission: Mission, name: str, file: str) -> list[Group]:

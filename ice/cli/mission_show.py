@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +15,7 @@ from ice.cli.display import json_text
 from ice.cli.mission_source import mention, password_options, source_of
 from ice.cli.options import json_option
 from ice.media.engage import ENCODERS
+from ice.mission.checking import Finding
 from ice.mission.checking import check as findings_of
 from ice.mission.comparing import differences
 from ice.mission.identity import group_id, mission_id, stream_id
@@ -201,6 +204,19 @@ def _host_object(host: Host | None) -> dict[str, Any] | None:
     return None if host is None else {"address": host.address, "port": host.port}
 
 
+def _about_file(path: Path | None, mission: Mission) -> Iterator[Finding]:
+    """A note where other users of this machine can read keys."""
+    if path is None or not any(group.crypto_password for group in mission.groups):
+        return
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode) and mode & 0o077:
+        yield Finding(
+            "",
+            f"it holds keys, and others on this machine can read it (mode {mode & 0o777:04o}): chmod 600 {printable(str(path))}",
+            False,
+        )
+
+
 @click.command()
 @click.argument("file")
 @json_option
@@ -212,7 +228,8 @@ def check(ctx: click.Context, file: str, as_json: bool, ask: bool, password_file
     Warnings are what will not work, can be guessed or will surprise; notes are worth knowing. Exit status 1 when there are warnings.
     """
     source = source_of(file, ask, password_file)
-    findings = findings_of(source.reading, datetime.now(UTC))
+    reading = source.reading
+    findings = [*findings_of(reading, datetime.now(UTC)), *_about_file(source.path, reading.mission)]
     warnings = sum(finding.serious for finding in findings)
     if as_json:
         answer = {

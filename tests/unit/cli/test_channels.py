@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ice.cli import channels
+from ice.cli import channels, mission_source
 from ice.cli.channels import Channel, Networks, Wanted, configuration, media_of, one, wanted
 from ice.config.load import ConfigError, load
 from ice.config.schema import MediaSettings
@@ -182,11 +182,11 @@ class PasswordTests(Case):
         """A password file that cannot be read is named."""
         for path in (self.folder / "nowhere", self.folder):
             error = self.assertRaises(LocalError, wanted, ["team.ice"], path)
-            self.assertIn(f"{path}: the password cannot be read", str(error))
+            self.assertIn(f"{path}: cannot be read", str(error))
 
     def test_nobody_to_ask(self) -> None:
         """Where no terminal is there, the option is named instead of waiting for ever."""
-        with mock.patch.object(channels.sys, "stdin", mock.Mock(isatty=lambda: False)):
+        with mock.patch.object(mission_source.sys, "stdin", mock.Mock(isatty=lambda: False)):
             error = self.assertRaises(LocalError, wanted, ["team.ice"])
         self.assertNotIsInstance(error, PasswordNeeded)
         self.assertIn("--password-file", str(error))
@@ -194,8 +194,8 @@ class PasswordTests(Case):
     def test_asked_for(self) -> None:
         """On a terminal it is asked for, without showing it."""
         with (
-            mock.patch.object(channels.sys, "stdin", mock.Mock(isatty=lambda: True)),
-            mock.patch.object(channels.click, "prompt", return_value="open sesame") as prompt,
+            mock.patch.object(mission_source.sys, "stdin", mock.Mock(isatty=lambda: True)),
+            mock.patch.object(mission_source.click, "prompt", return_value="open sesame") as prompt,
         ):
             self.assertEqual(len(wanted(["team.ice"]).channels), 2)
         self.assertTrue(prompt.call_args.kwargs["hide_input"])

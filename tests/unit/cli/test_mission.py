@@ -205,10 +205,10 @@ class Check(Case):
         )
         self.assertIn("warning: groups[0].txOptions.priority", said)
         self.assertIn("warning: groups[0].cryptoPassword: repeats", said)
-        self.assertIn("3 warnings, 1 note", said)
+        self.assertIn("3 warnings, 2 notes", said)
         self.assertIsNone(KEY_LIKE.search(said))
         found = self.answer("check", self.base / "m.json", status=1)
-        self.assertEqual([each["severity"] for each in found["findings"]], ["warning"] * 3 + ["note"])
+        self.assertEqual([each["severity"] for each in found["findings"]], ["warning"] * 3 + ["note"] * 2)
 
     def test_codecs_that_are_not_carried(self) -> None:
         """Who hands out a mission hears before the first word that nobody can say it here, by the codec's proper name."""
@@ -222,6 +222,19 @@ class Check(Case):
             said = self.ice("check", other, status=1)
             self.assertIn("groups[0].txAudio.encoder", said)
             self.assertIn(name, said)
+
+    def test_keys_for_everybody(self) -> None:
+        """A file with keys that other users may read is noted with what to type; one without keys may be read by anybody."""
+        made, clear = self.base / "M.json", self.base / "clear.json"
+        self.ice("new", "M", "--group", "Red", "--out", made)
+        self.assertNotIn("chmod", self.ice("check", made))
+        made.chmod(0o640)
+        self.assertIn(f"(mode 0640): chmod 600 {made}", self.ice("check", made))
+        self.ice("new", "M", "--no-mission-control", "--group", "Red", "--clear", "Red", "--out", clear)
+        clear.chmod(0o644)
+        said = self.run_it("check", clear).output
+        self.assertIn("in clear", said)
+        self.assertNotIn("chmod", said)
 
     def test_a_drawing(self) -> None:
         """The SVG that `ice mission qr` draws is no picture that can be read again, and is told so."""
