@@ -1,7 +1,8 @@
 """``ice bandwidth --measure``: talk for some seconds over a real link, and compare what was on the wire with what was planned.
 
 Two links to the Rallypoint of the configuration: one talks, the other listens, on a stream of their own. What passes on either is captured where
-we may capture, else counted by the kernel (:mod:`ice.planning.wire`). With a multicast address the same is said there too.
+we may capture, else counted by the kernel (:mod:`ice.planning.wire`). With a multicast address the same is said there too, or there alone where there is
+no configuration: a team without any server has none.
 
 *Planned* is what the codec's bit rate gives. *As spoken* is the same reckoning with the packets that the codec really made: Opus varies the size of its
 packets, so only this may be held against the wire.
@@ -25,6 +26,7 @@ import attrs
 import click
 
 from ice.cli.bandwidth_output import columns, figures
+from ice.cli.channels import configuration_if_any, media_of
 from ice.cli.display import plural
 from ice.cli.loop import Stop, first, run, sleep
 from ice.cli.mouth import Mouth, file_pieces, frame_samples_of, sender_of
@@ -69,15 +71,17 @@ def measure_command(
     verbose: int,
 ) -> int:
     """Measure, print, and give the exit status: 0 when what was sent was heard."""
-    loaded = load(config)
-    media = loaded.config.media
+    group = None if multicast is None else parse_address(multicast)
+    loaded = load(config) if group is None else configuration_if_any(config)
+    media = media_of(loaded)
     if framing_ms is not None:
         media = media.model_copy(update={"framing_ms": framing_ms})
-    group = None if multicast is None else parse_address(multicast)
 
     async def main(reactor: Any, stop: Stop) -> int:
         trial = Trial(reactor, stop, media, seal, seconds)
-        reports = [await trial.link(loaded, stream or f"bandwidth-{os.urandom(6).hex()}")]
+        reports = []
+        if loaded is not None:
+            reports.append(await trial.link(loaded, stream or f"bandwidth-{os.urandom(6).hex()}"))
         if group is not None and not stop.asked:
             reports.append(await trial.multicast(group, interface))
         if stop.asked:
