@@ -220,7 +220,9 @@ class Failover:
             return f"limited connectivity: {silent}, talking over {self.name} ({primary.why})"
         if self.way is Way.WAITING:
             rest = max(0.0, primary.since + self.after_s - now)
-            return f"{silent} ({primary.why}); what is said goes over {self.name} in {rest:.0f} s"
+            return (
+                f"no Rallypoint answers ({primary.why}); what is said goes over {self.name} in {rest:.0f} s"
+            )
         return f"{silent} ({primary.why}), nor is there a way over {self.name} ({secondary.why})"
 
     def status(self, stream_id: str, now: float) -> FailoverStatus:

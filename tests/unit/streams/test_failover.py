@@ -616,7 +616,7 @@ class Talking(NetworkCase):
                 (True, "joined in memory"),
                 (
                     False,
-                    "no Rallypoint has answered for 0 s (the test has cut the path); what is said goes over multicast for town-hall in 2 s",
+                    "no Rallypoint answers (the test has cut the path); what is said goes over multicast for town-hall in 2 s",
                 ),
                 (
                     True,
