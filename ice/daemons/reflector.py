@@ -5,22 +5,33 @@ reflector.  It is a daemon of its own, never a part of a Rallypoint: all Rallypo
 
 **SIGHUP** reads the configuration again: rules that stay notice nothing, others come and go.  What cannot be used is refused with the reasons in
 the log, and the daemon runs on as it was.  Certificates and the list of Rallypoints are read at the start only.
+
+**In a server group** (``[[server_groups]]`` has our certificate's id as a member) the reflector starts as a standby and sends while it is elected (:mod:`ice.election`); otherwise
+it is alone and always active.  A stop resigns first. The election's status is on the page ``/election``, and in a file of the state folder.
 """
 
+import json
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python import usage
 
 from ice.config.changes import changes
 from ice.config.load import Loaded, load
 from ice.daemons.rallypoint import Hangup, PortService, raise_file_limit
+from ice.election.connect import election_of, server_group
+from ice.election.metrics import add_metrics as add_election_metrics
+from ice.election.rules import Group
+from ice.election.service import Election
 from ice.errors import IceError, LocalError
 from ice.net.clock import steady
 from ice.net.container import REMEDY, container
@@ -33,14 +44,16 @@ from ice.observe.health import Health, HealthSite
 from ice.observe.logs import LoggingService, LogOutput
 from ice.observe.metrics import Metrics
 from ice.rallypoint.service import PortTaken
+from ice.reflector.elected import ReflectorWork
 from ice.reflector.rules import Rule, warnings_about
 from ice.reflector.service import Plan, Reflector
 from ice.reflector.status import add_metrics, status_of
 from ice.reflector.stream import Carrier
-from ice.streams.connect import network_of
+from ice.streams.connect import network_of, passport_of
 from ice.streams.rallypoint import RallypointNetwork
 
-SECTIONS = ("authority", "identity", "log", "multicast", "network", "reflector", "traffic")
+SECTIONS = ("authority", "identity", "log", "multicast", "network", "reflector", "server_groups", "traffic")
+STUCK = 70  # EX_SOFTWARE: systemd restarts it
 FILES_PER_RULE = 2  # a socket that hears, one that talks
 
 
@@ -125,16 +138,20 @@ class Daemon(LoggingService):
         self.health = Health(
             alive=(self.heartbeat.stale,),
             ready=(self.reflector.ready,),
-            status=lambda: status_of(self.reflector),
+            status=self._status,
             metrics=self.metrics,
             title="ice reflector",
+            pages={"/election": self._election_page},
         )
+        self.election = self._election(reactor, loaded, links)
         self._attach(self.heartbeat)
         listen = config.reflector.http.listen
         if listen is not None:
             site = HealthSite(self.health, reactor)
             self._attach(PortService(reactor, listen, site, "reflector.http.listen"))
         self._attach(self.reflector)
+        if self.election is not None:
+            self._attach(self.election)
 
     def privilegedStartService(self) -> None:
         """Open the status pages' port; one that is taken ends the process with a line and exit status 1."""
@@ -154,9 +171,10 @@ class Daemon(LoggingService):
         self.notifier.ready(self._doing)
 
     def stopService(self) -> "Deferred[None]":
-        """Leave streams and groups first; the status pages and the heart go on until that is done."""
+        """Resign, then leave streams and groups; the status pages and the heart go on until that is done."""
         self.notifier.stopping("leaving streams and groups")
-        stopped: Deferred[None] = maybeDeferred(self.reflector.stopService)
+        stopped: Deferred[None] = succeed(None) if self.election is None else self.election.stopService()
+        stopped.addBoth(lambda _: self.reflector.stopService())
         return stopped.addBoth(self._left)
 
     def _left(self, result: object) -> Any:
@@ -179,7 +197,10 @@ class Daemon(LoggingService):
         loaded = load(self.loaded.path)
         plan = Plan.of(loaded.config, self.reflector.plan)
         different = changes(self.loaded.config, loaded.config, SECTIONS)
+        group = None if self.election is None else self._rules(loaded)
         self.reflector.reload(plan)
+        if self.election is not None and group is not None:
+            self.election.configure(group)
         self.loaded = loaded
         self.output.configure(format=self._format, level=loaded.config.log.level)
         self._caution(loaded, plan)
@@ -189,6 +210,58 @@ class Daemon(LoggingService):
             changes=str(different),
             rules=len(plan.rules),
         )
+
+    # -- the server group ----------------------------------------------------------------------------------------------
+
+    def _election(self, reactor: Any, loaded: Loaded, links: RallypointNetwork) -> Election | None:
+        """The election of this reflector, None where it is alone: no server group has it as a member."""
+        if not loaded.config.server_groups:
+            return None
+        id = passport_of(loaded, reactor).id
+        settings = server_group(loaded, id)
+        if settings is None:
+            return None
+        election = election_of(
+            loaded,
+            settings,
+            id,
+            links,
+            ReflectorWork(self.reflector),
+            reactor,
+            wall=time.time,
+            environ=os.environ,
+            stuck=self._stuck,
+        )
+        self.reflector.guard(lambda: election.may_act)
+        add_election_metrics(self.metrics, election, reactor.seconds)
+        return election
+
+    def _rules(self, loaded: Loaded) -> Group:
+        """The rules of our server group by another configuration. Raises :class:`LocalError` where we are no member any more."""
+        assert self.election is not None
+        settings = server_group(loaded, UUID(self.election.own_id))
+        if settings is None or str(settings.id) != self.election.group.id:
+            raise LocalError(
+                f"{loaded.path}: this reflector is in another server group now, or in none: restart it for that"
+            )
+        return settings.rules()
+
+    def _status(self) -> dict[str, Any]:
+        told = status_of(self.reflector)
+        if self.election is not None:
+            told["election"] = self.election.status()
+        return told
+
+    def _election_page(self, query: object) -> tuple[str, bytes]:
+        """The election's own status, as its file has it."""
+        if self.election is None:
+            raise LocalError("this reflector is in no server group (server_groups)")
+        return "application/json", json.dumps(self.election.status(), ensure_ascii=False).encode() + b"\n"
+
+    def _stuck(self, why: str) -> None:
+        """It may still be sending, and another will: end at once, and leave the rest to the kernel and systemd."""
+        self._log.critical("{why}: the process ends", why=why)
+        os._exit(STUCK)
 
     @property
     def _doing(self) -> str:

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from ice.election.ballot import Ballot, Reason
@@ -134,7 +134,9 @@ class Election(Service):
         self._act()
 
     def stopService(self) -> Deferred[None]:
-        """Stop working, resign, leave; fires when that is done."""
+        """Stop working, resign, leave; fires when that is done. Stopping twice is harmless."""
+        if not self.running:
+            return succeed(None)
         super().stopService()  # type: ignore[no-untyped-call]
         self.share.stop()
         self.tally.resign(*self._times())

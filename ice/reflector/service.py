@@ -79,6 +79,7 @@ class Reflector(Service):
         self.plan = plan
         self.streams: dict[str, Reflected] = {}
         self.is_active = True
+        self._may_act: Callable[[], bool] | None = None
         self.started_at: float | None = None
         self._reactor = reactor
         self._ground = Ground(
@@ -144,6 +145,12 @@ class Reflector(Service):
         """Hear and remember, and send nothing."""
         self._act(False)
 
+    def guard(self, may_act: Callable[[], bool]) -> None:
+        """Ask ``may_act`` before datagrams are looked at; where it says no it has called :meth:`standby` already."""
+        self._may_act = may_act
+        for each in self.streams.values():
+            each.may_act = may_act
+
     def ready(self) -> str | None:
         """None where every rule can do its work, else why not."""
         if not self.running:
@@ -185,6 +192,7 @@ class Reflector(Service):
             each = self.streams.get(stream_id)
             if each is None:
                 each = self.streams[stream_id] = Reflected(self._ground, stream_id, active=self.is_active)
+                each.may_act = self._may_act
             each.use([(rule, made[rule.number]) for rule in rules], self.plan.rejoin_s)
 
     def _act(self, active: bool) -> None:

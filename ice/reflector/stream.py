@@ -94,6 +94,8 @@ class Reflected:
         self._joined = (False, False)
         self._counted = (0, 0)
         self._seconds: Callable[[], float] = ground.reactor.seconds
+        #: Where several reflectors are a group: whether we may send at this moment; asked before each turn's datagrams are looked at, it makes us a standby in time.
+        self.may_act: Callable[[], bool] | None = None
 
     def use(self, rules: Sequence[tuple[Rule, Translation | None]], rejoin_s: float) -> None:
         """Have these rules from now on."""
@@ -173,6 +175,8 @@ class Reflected:
 
     def datagram(self, datagram: Datagram) -> None:
         """The hot path from the stream."""
+        if self.may_act is not None:
+            self.may_act()
         self.reflection.datagram(datagram, self._seconds())
 
     def path(self, up: bool, why: str) -> None:
@@ -230,6 +234,8 @@ class Reflected:
         seconds = self._seconds
 
         def heard(datagrams: list[tuple[bytes, Address]]) -> None:
+            if self.may_act is not None:
+                self.may_act()
             port.heard_many(datagrams, seconds())
 
         def socket(at: int, place: Place) -> Carrier:

@@ -33,7 +33,10 @@ LAYERS = [
     ("services", ["ice.streams.presence"]),
     ("services", ["ice.election.connect", "ice.election.metrics", "ice.election.satellite"]),
     ("services", ["ice.election.share", "ice.election.transports"]),
-    ("services", ["ice.reflector.status", "ice.reflector.stream", "ice.reflector.snooping"]),
+    (
+        "services",
+        ["ice.reflector.elected", "ice.reflector.status", "ice.reflector.stream", "ice.reflector.snooping"],
+    ),
     ("ground", ["ice", "ice.errors", "ice.net.addresses", "ice.printable"]),
     ("mechanisms", ["ice.net", "ice.net.*", "ice.config", "ice.config.*", "ice.observe", "ice.observe.*"]),
     ("mechanisms", ["ice.security.contexts"]),  # speaks Twisted's TLS interfaces
