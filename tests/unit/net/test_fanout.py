@@ -252,6 +252,9 @@ class CompiledFanTests(PythonFanTests):
 class ProbeTests(SynchronousTestCase):
     """What is private to others may change."""
 
+    def setUp(self) -> None:
+        self.patch(fanout.os, "environ", {})  # these tests may themselves run with it switched off
+
     def probe(self) -> str:
         """Ask afresh; what is in use."""
         fanout._probe.cache_clear()
