@@ -45,7 +45,7 @@ from ice.patch.keys import Lock, Locks
 from ice.patch.loops import Loops
 from ice.patch.outcome import Loop, MemberStatus, Out, Passed, PatchStatus, Spoken, TalkerStatus, Traffic
 from ice.patch.plan import Patch, PatchRefused, check, check_streams
-from ice.patch.probe import EVERY_S, MAX_OTHERS, identity_in, probe
+from ice.patch.probe import EVERY_S, MARK_BYTES, MAX_OTHERS, probe, read_probe
 from ice.patch.speaker import Speaker
 from ice.patch.via import CAME_BACK, TOO_FAR, Vias, identity_of
 from ice.security.keyring import Keyring
@@ -133,6 +133,7 @@ class Junction:
         self._own_source_set: frozenset[int] = frozenset()
         self._own_ssrc = self._new_ssrc()
         self._probed_at = -math.inf
+        self._mark = self.chance.getrandbits(8 * MARK_BYTES).to_bytes(MARK_BYTES, "big")
         self._others: dict[bytes, None] = {}
         self._playing: Playing | None = None
         self._own_speakers: list[tuple[Speaker, tuple[str, ...]]] = []
@@ -187,11 +188,14 @@ class Junction:
             if seen:
                 word = "circular" if seen is DUPLICATE else "jump" if seen is JUMP else "late"
                 return self._refuse(joined, word, now)
+        if data and self._comes_back(payload):
+            return self._refuse(joined, "own", now)
         if data:
-            self._meet(payload)
             return self._pass(joined, datagram, payload, unix_s) if self.active else []
         head = heading(payload, datagram.flags)
         if head is None:
+            if self._comes_back(payload):
+                return self._refuse(joined, "own", now)
             return self._opaque(joined, datagram, payload, now, unix_s)
         if head.ssrc == self._own_ssrc:
             return self._refuse(joined, "own", now)
@@ -209,7 +213,7 @@ class Junction:
         outs = self._take(joined, datagram, payload, head, verdict, now, unix_s)
         if now - self._probed_at >= EVERY_S and self.active:
             self._probed_at = now
-            outs = outs + self._spoken(tuple(self._joined), DATA, probe(self.identity), unix_s)
+            outs = outs + self._spoken(tuple(self._joined), DATA, probe(self.identity, self._mark), unix_s)
         return outs
 
     def passed_before(self, stream_id: str, now: float) -> None:
@@ -518,14 +522,20 @@ class Junction:
         self._loops.refused(word, joined.channel.stream_id, now, others)
         return []
 
-    def _meet(self, payload: bytes) -> None:
-        """Remember another patch on our streams, if that is its probe."""
-        other = identity_in(payload)
-        if other is not None and other != self.identity:
+    def _comes_back(self, payload: bytes) -> bool:
+        """Whether that is a probe of ours; another patch that has one on our streams is remembered."""
+        found = read_probe(payload)
+        if found is None:
+            return False
+        other, mark = found
+        if mark == self._mark:
+            return True
+        if other != self.identity:
             self._others.pop(other, None)
             self._others[other] = None
             if len(self._others) > MAX_OTHERS:
                 del self._others[next(iter(self._others))]
+        return False
 
     def _wake(self, now: float) -> None:
         if self._next_pull == math.inf:

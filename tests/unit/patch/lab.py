@@ -26,7 +26,7 @@ from ice.patch.junction import Junction
 from ice.patch.keys import Lock, Locks
 from ice.patch.outcome import Loop, Out, Passed
 from ice.patch.plan import Mode, Patch
-from ice.patch.probe import identity_in
+from ice.patch.probe import read_probe
 from ice.streams.heard import Heard
 from ice.streams.interface import Datagram
 
@@ -183,7 +183,7 @@ class Station:
         if isinstance(payload, str):
             self.unreadable += 1
             return
-        if identity_in(payload) is not None:
+        if read_probe(payload) is not None:
             self.probes += 1
             return
         self.datagrams.append((now, datagram, payload))
@@ -271,7 +271,7 @@ def patched(
         Patch.of(id, streams, mode=mode),
         known | (channels or {}),
         group_id=group,
-        chance=random.Random(seed),
+        chance=random.Random(f"{seed} {group} {id} {len(air.servers)}"),
         active=active,
         locks=locks,
     )

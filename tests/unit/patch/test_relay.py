@@ -13,6 +13,7 @@ from ice.link.frame import Flag
 from ice.patch.channel import Channel
 from ice.patch.keys import Lock, Locks
 from ice.patch.plan import Mode
+from ice.patch.probe import probe, read_probe
 from ice.security.keyring import Keyring
 from ice.security.traffic import Cipher, derive
 from ice.streams.interface import Datagram
@@ -345,6 +346,23 @@ class Circles(SynchronousTestCase):
         air.run(5.0)
         self.assertEqual(len(servers[0].loops), 2)  # once for each stream
 
+    def test_a_probe(self) -> None:
+        """What a patch says to hear whether it comes back: once in ten seconds of speech, on the wire as documented, known again under any name."""
+        air = Air()
+        server = patched(air, Mode.RELAY, ("a", "b"))
+        ada, bob = Station(air, "a"), Station(air, "b")
+        ada.talk(tone(440, 12.0), 0.0)
+        air.run(13.0)
+        self.assertEqual((ada.probes, bob.probes), (2, 2))
+        payload = probe(server.engine.identity, server.engine._mark)
+        self.assertEqual(len(payload), 68)
+        self.assertEqual(read_probe(payload), (server.engine.identity, server.engine._mark))
+        for size in range(len(payload)):
+            self.assertIsNone(read_probe(payload[:size]))
+        for number, flags in enumerate((int(Flag.DATA), 0)):
+            self.assertEqual(server.engine.datagram("b", Datagram(flags, 3, number, payload), 13.0, WALL), [])
+        self.assertEqual([loop.how for loop in server.engine.loops()], ["own"])
+
     def test_renamed(self) -> None:
         """A bridge of another make that gives a talker new names on a second stream is held off, and named."""
         air = Air()
@@ -356,4 +374,4 @@ class Circles(SynchronousTestCase):
         air.run(2.0)
         self.assertEqual(len(ada.datagrams), 0)
         self.assertEqual(len(bob.datagrams), 2 * 53)
-        self.assertEqual([loop.how for loop in server.loops], ["twin"])
+        self.assertEqual({loop.how for loop in server.loops}, {"own", "twin"})
