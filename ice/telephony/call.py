@@ -22,6 +22,7 @@ The table of states, events and what follows is in ``docs/telephony.md``; a test
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 from uuid import UUID
 
 import attrs
@@ -125,6 +126,20 @@ __all__ = [
     "Transfers",
     "keys",
 ]
+
+
+#: What a line may give as its reason to end a call that was answered; anything else is a hang-up.
+AFTER_ANSWER: Final = frozenset(
+    {
+        Cause.TRANSFERRED,
+        Cause.TOO_LONG,
+        Cause.FAILED,
+        Cause.LINE_LOST,
+        Cause.MEDIA_LOST,
+        Cause.SHUTDOWN,
+        Cause.TAKEOVER,
+    }
+)
 
 
 class Call:
@@ -243,9 +258,9 @@ class Call:
             case Refuses():
                 return self._end(event.cause, called, frozenset({caller}), now)
             case HangsUp():
-                cause = event.cause if by_called else Cause.CANCELLED
-                if cause is Cause.HUNG_UP:  # "normal clearing" of somebody who has not answered
-                    cause = Cause.REJECTED
+                cause = event.cause if by_called or event.side is Side.LINE else Cause.CANCELLED
+                if cause is Cause.HUNG_UP:  # "normal clearing" before an answer
+                    cause = Cause.REJECTED if by_called else Cause.CANCELLED
                 return self._end(cause, event.side, frozenset({event.side.other}), now)
             case Lost():
                 return self._lost(event.side, now)
@@ -267,7 +282,7 @@ class Call:
             case Rings() | Sounds() | Answers() | Refuses():
                 return Ignored.TOO_LATE
             case HangsUp():
-                return self._end(Cause.HUNG_UP, side, frozenset({side.other}), now)
+                return self._end(_said(event), side, frozenset({side.other}), now)
             case Lost():
                 return self._lost(side, now)
             case Holds():
@@ -316,7 +331,7 @@ class Call:
                 self.state = attrs.evolve(state, user_gone=True)
                 return ()
             case HangsUp():
-                return self._end(Cause.HUNG_UP, Side.LINE, self._present(state) - {Side.LINE}, now)
+                return self._end(_said(event), Side.LINE, self._present(state) - {Side.LINE}, now)
             case Lost():
                 return self._end(Cause.LINE_LOST, Side.LINE, self._present(state) - {Side.LINE}, now)
             case Released():
@@ -375,3 +390,8 @@ class Call:
             return actions
         self.flow = flow
         return (*actions, flow)
+
+
+def _said(event: HangsUp) -> Cause:
+    """Why a side hangs up after the answer: what the line says where it says more than that, never what a person's program claims."""
+    return event.cause if event.side is Side.LINE and event.cause in AFTER_ANSWER else Cause.HUNG_UP

@@ -160,6 +160,10 @@ class Post:
         dues = [message.due for talk in self._talks.values() for message in talk.waiting]
         return min(dues, default=None)
 
+    def is_open(self, call: UUID) -> bool:
+        """Whether anything of this call is still to be said or confirmed."""
+        return call in self._talks
+
     # -- ours
 
     def announce(self, kind: Kind, on: str, unix_s: float, to: Correspondent | None = None) -> Mail:

@@ -178,7 +178,7 @@ class Refuses:
 
 @attrs.frozen
 class HangsUp:
-    """A side has ended its part; ``cause`` is what it says about it, which counts before an answer only."""
+    """A side has ended its part; ``cause`` is what it says about it: a called side before its answer, and a line at any time, is believed."""
 
     side: Side
     cause: Cause = Cause.HUNG_UP
