@@ -97,7 +97,9 @@ ffibuilder.set_source(
         int got, n, kept = 0;
         if (limit > SLOTS)
             limit = SLOTS;
-        if (longest >= SLOT)
+        if (limit < 0)
+            limit = 0;
+        if (longest < 0 || longest >= SLOT)
             longest = SLOT - 1;
         ice_last.odd = ice_last.elsewhere = ice_last.failed = ice_last.told = 0;
         for (n = 0; n < limit; n++) {
