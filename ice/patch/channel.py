@@ -68,7 +68,7 @@ class Channel:
     """One stream as a patch server finds it.
 
     ``keyring``: its keys; ``shut``: it has one, which is not here. With both left out, bytes are passed as they are: a clear group, or a network below
-    that seals.
+    that seals. ``max_rx_s``: for how long a burst is heard there, 0 for no limit.
     """
 
     stream_id: str
@@ -78,6 +78,7 @@ class Channel:
     keyring: Keyring | None = None
     shut: bool = False
     on_rallypoints: bool = True
+    max_rx_s: float = 0.0
 
     @property
     def shown(self) -> str:
@@ -106,7 +107,9 @@ def channel_of(
         )
     except LocalError as error:
         raise LocalError(f"group {group.name!r}: {error}") from None
-    return Channel(stream_id, group.name, audio.fdx, voice, keyring, shut, bool(group.rallypoints))
+    return Channel(
+        stream_id, group.name, audio.fdx, voice, keyring, shut, bool(group.rallypoints), group.max_rx_s
+    )
 
 
 @attrs.frozen

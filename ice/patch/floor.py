@@ -12,6 +12,8 @@ way has failed): **one talker at a time crosses a half-duplex patch**; of the ot
 
 **Full duplex**: everybody crosses.
 
+**A stuck key**: who talks for longer than ``max_rx_s`` (the shortest that one of the streams allows; 0: no limit) crosses no more until his burst ends, and keeps nobody else from it.
+
 **One talker, two ways.** An SSRC belongs to the source (and, where talkers are said anew, to the stream) under which it was heard first, until it has been silent there for :data:`TWIN_S`. The same SSRC from elsewhere is the
 same voice on a second way (another patch, a bridge of another make), or a fault; either way it is held back, and counted as a *twin*.
 

@@ -122,8 +122,12 @@ class Junction:
             channel = channels.get(stream) or Channel(stream)
             self._joined[stream] = Joined(channel, locks.of(stream, channel.keyring, shut=channel.shut))
         self._full_duplex = any(joined.channel.full_duplex for joined in self._joined.values())
+        limits = [joined.channel.max_rx_s for joined in self._joined.values() if joined.channel.max_rx_s > 0]
         self.floor = PatchFloor(
-            full_duplex=self._full_duplex, first_come=self.first_come, one_stream=not self.keeps_names
+            full_duplex=self._full_duplex,
+            first_come=self.first_come,
+            one_stream=not self.keeps_names,
+            max_rx_s=min(limits, default=0.0),
         )
         self._legs = legs(joined.channel for joined in self._joined.values())
         self._vias = Vias(self.identity)

@@ -256,6 +256,23 @@ class FloorAcross(SynchronousTestCase):
             self.assertEqual(late, [1.0, 1.02, 1.04])  # the end, and its copies
             self.assertEqual(sum(ssrc == 9 for _, ssrc in ssrcs), 103)
 
+    def test_a_stuck_key(self) -> None:
+        """Who talks for longer than a stream allows crosses no more, and does not keep others from it."""
+        for full_duplex in (False, True):
+            air = Air()
+            channels = {"b": Channel("b", max_rx_s=1.0, full_duplex=full_duplex)}
+            patched(air, Mode.RELAY, ("a", "b", "c"), channels, full_duplex=full_duplex)
+            ada, bob, cat = Station(air, "a", ssrc=1), Station(air, "b", ssrc=2), Station(air, "c")
+            ada.talk(tone(440, 4.0), 0.0)
+            bob.talk(tone(550, 0.5), 2.0)
+            air.run(5.0)
+            late = Counter(
+                packet.ssrc
+                for (at, each, _), packet in zip(cat.datagrams, cat.packets, strict=True)
+                if at > 1.15 and not each.flags & Flag.LAST
+            )
+            self.assertEqual(late, {2: 25})
+
     def test_full_duplex(self) -> None:
         """Where everybody may talk at once, everybody crosses."""
         air = Air()
