@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
 from ice.cli.options import config_option, json_option, password_option, verbosity
+
+if TYPE_CHECKING:
+    from ice.cli.channels import Wanted
 
 METERS_PER_S = 12
 
@@ -23,9 +26,7 @@ METERS_PER_S = 12
 class Wishes:
     """What was asked for; times in seconds."""
 
-    streams: tuple[str, ...]
     config: Path | None
-    password_file: Path | None
     volumes: tuple[str, ...]
     out: Path | None
     device: str | None
@@ -81,20 +82,22 @@ def listen(
     Ctrl-C ends it. Exit status 0 when it ended as asked, 1 when something was in the way.
     """
     from ice.cli import loop
+    from ice.cli.channels import wanted
 
-    wishes = Wishes(
-        streams, config, password_file, volumes, out, device, seconds, idle_exit, timeout, trace, as_json
-    )
+    words = wanted(
+        streams, password_file
+    )  # before the reactor runs: it may ask for a password, and Ctrl-C must end that
+    wishes = Wishes(config, volumes, out, device, seconds, idle_exit, timeout, trace, as_json)
 
     async def main(reactor: Any, stop: loop.Stop) -> int:
-        return await hear(reactor, stop, wishes)
+        return await hear(reactor, stop, wishes, words)
 
     return loop.run(main, verbosity=verbosity())
 
 
-async def hear(reactor: Any, stop: Any, wishes: Wishes) -> int:
-    """Listen until it is time to stop; the exit status."""
-    from ice.cli.channels import Networks, configuration, media_of, wanted
+async def hear(reactor: Any, stop: Any, wishes: Wishes, words: Wanted) -> int:
+    """Listen to what ``words`` name until it is time to stop; the exit status."""
+    from ice.cli.channels import Networks, configuration, media_of
     from ice.cli.display import display_for
     from ice.cli.room import Named, Room, Seat, volumes
     from ice.cli.trace import Trace
@@ -102,7 +105,6 @@ async def hear(reactor: Any, stop: Any, wishes: Wishes) -> int:
     from ice.media.floor import Floor
     from ice.media.floor_ears import FloorEars
 
-    words = wanted(wishes.streams, wishes.password_file)
     loaded = configuration(wishes.config, words)
     media = media_of(loaded)
     gains = volumes(wishes.volumes, [channel.name for channel in words.channels])

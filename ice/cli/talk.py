@@ -14,12 +14,15 @@ from __future__ import annotations
 import contextlib
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
 from ice.cli.options import config_option, json_option, password_option, verbosity
+
+if TYPE_CHECKING:
+    from ice.cli.channels import Wanted
 
 TIMEOUT_S = 10.0
 ATTEND_S = 0.3  # listened before the first press: longer than any framing, so that who talks already is known
@@ -33,9 +36,7 @@ LIVE_S = 0.01  # between two looks at keys and microphone
 class Wishes:
     """What was asked for; times in seconds, none where the configuration decides."""
 
-    stream: str
     config: Path | None
-    password_file: Path | None
     file: Path | None
     loop: int
     device: str | None
@@ -108,21 +109,25 @@ def talk(
     Exit status 0 when all was sent, 1 when it could not be or was stopped by the floor's rules, 130 when a file was broken off by Ctrl-C.
     """
     from ice.cli import loop as loops
+    from ice.cli.channels import wanted
 
+    words = wanted(
+        [stream], password_file
+    )  # before the reactor runs: it may ask for a password, and Ctrl-C must end that
     wishes = Wishes(
-        stream, config, password_file, file, loop, device, codec, bitrate, alias, emergency, priority, timeout,
+        config, file, loop, device, codec, bitrate, alias, emergency, priority, timeout,
         trace, as_json,
     )  # fmt: skip
 
     async def main(reactor: Any, stop: loops.Stop) -> int:
-        return await speak(reactor, stop, wishes)
+        return await speak(reactor, stop, wishes, words)
 
     return loops.run(main, verbosity=verbosity())
 
 
-async def speak(reactor: Any, stop: Any, wishes: Wishes) -> int:
-    """Talk as wished; the exit status."""
-    from ice.cli.channels import Networks, configuration, media_of, one, wanted
+async def speak(reactor: Any, stop: Any, wishes: Wishes, words: Wanted) -> int:
+    """Talk as wished on what ``words`` names; the exit status."""
+    from ice.cli.channels import Networks, configuration, media_of, one
     from ice.cli.display import display_for
     from ice.cli.floor_gate import Gate
     from ice.cli.loop import sleep
@@ -130,7 +135,6 @@ async def speak(reactor: Any, stop: Any, wishes: Wishes) -> int:
     from ice.cli.trace import Trace
     from ice.cli.voice import Way
 
-    words = wanted([wishes.stream], wishes.password_file)
     channel = one(words)
     loaded = configuration(wishes.config, words)
     media = media_of(loaded)

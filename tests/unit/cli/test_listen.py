@@ -8,16 +8,27 @@ from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.cli.listen import Wishes, _sound, listen
+from ice.cli.talk import talk
 from ice.config.load import ConfigError
 from ice.media.devices import NoSound
 from ice.media.wav import BadWav, WavWriter
 
 
 def wishes(out: Path | None) -> Wishes:
-    return Wishes(("town",), None, None, (), out, None, None, None, None, None, False)
+    return Wishes(None, (), out, None, None, None, None, None, False)
 
 
 class ListenTests(SynchronousTestCase):
+    def test_password_before_the_reactor(self) -> None:
+        """A password is asked for while Ctrl-C still means what it says: before the reactor runs, which only takes note of it."""
+        with (
+            mock.patch("ice.cli.channels.wanted", side_effect=KeyboardInterrupt),
+            mock.patch("ice.cli.loop.run") as run,
+        ):
+            for command in (listen, talk):
+                self.assertIn("Aborted", CliRunner().invoke(command, ["team.ice"]).output)
+        run.assert_not_called()
+
     def ask(self, *arguments: str) -> Result:
         return CliRunner().invoke(listen, list(arguments), standalone_mode=False)
 

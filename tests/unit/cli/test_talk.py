@@ -40,8 +40,8 @@ MEDIA = MediaSettings(codec="pcmu")
 
 def wishes(**changes: Any) -> Wishes:
     values: dict[str, Any] = dict.fromkeys(
-        ("config", "password_file", "file", "device", "codec", "bitrate", "alias", "priority", "trace")
-    ) | {"stream": "town", "loop": 1, "emergency": False, "timeout_s": 10.0, "as_json": False}
+        ("config", "file", "device", "codec", "bitrate", "alias", "priority", "trace")
+    ) | {"loop": 1, "emergency": False, "timeout_s": 10.0, "as_json": False}
     return Wishes(**(values | changes))
 
 
