@@ -32,6 +32,7 @@ _TYPES = {
     GroupType.PRESENCE: "mission control",
     GroupType.RAW: "raw",
 }
+_BETWEEN = 3  # characters between columns
 _HEADINGS = ("group", "type", "key", "multicast", "rallypoints", "codec", "id")
 
 
@@ -69,6 +70,7 @@ def show(file: str, secrets: bool, as_json: bool, ask: bool, password_file: Any)
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -89,7 +91,15 @@ def _table(rows: list[tuple[str, ...]]) -> None:
         )
         # Text, for [::1]:7443 would be taken for markup.
         table.add_row(*(Text(cell, style=style) for cell, style in zip(row, styles, strict=True)))
-    Console().print(table)
+    console = Console()
+    widths = (max(map(cell_len, column)) for column in zip(_HEADINGS, *rows, strict=True))
+    if sum(widths) + _BETWEEN * (len(_HEADINGS) - 1) <= console.width:
+        console.print(table)
+        return
+    for row in rows:  # a table in which ids and addresses are broken cannot be read, nor copied from
+        click.echo(click.style(row[0], bold=True))
+        for heading, cell in zip(_HEADINGS[1:], row[1:], strict=True):
+            click.echo(f"  {heading:<12}{cell}")
 
 
 def _row(group: Group) -> tuple[str, ...]:

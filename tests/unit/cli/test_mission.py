@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
 import stat
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
-from ice.cli import mission_hand, mission_source
+from ice.cli import mission_hand, mission_show, mission_source
 from ice.cli.mission import COMMANDS, mission
 from ice.errors import IceError
 from ice.mission import packing
@@ -174,6 +177,17 @@ class Show(Case):
         said = self.ice("show", self.file(small(name="a\x1b[2Jb", description="\x07")))
         self.assertNotIn("\x1b", said)
         self.assertNotIn("\x07", said)
+
+    def test_a_narrow_terminal(self) -> None:
+        """Where the table is too wide, each group is a block of lines: an id that is broken over lines cannot be copied."""
+        id = "6c1f8d1e-0a51-5f0f-9c0b-3a8b6a5d2f10"
+        row = ("Red", "audio", "yes/GCM", "239.192.1.2:20002", "-", "Opus 16, 20 ms", id)
+        for columns, heads in (("80", False), ("160", True)):
+            out = io.StringIO()
+            with mock.patch.dict(os.environ, {"COLUMNS": columns}), contextlib.redirect_stdout(out):
+                mission_show._table([row])
+            self.assertIn(id, out.getvalue())
+            self.assertEqual("┃" in out.getvalue(), heads)
 
     def test_remarks_are_mentioned(self) -> None:
         """That there is more to say goes to standard error."""
