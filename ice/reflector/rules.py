@@ -15,15 +15,10 @@ from pydantic import ValidationError
 
 from ice.config.reflector import ReflectorRule, ReflectorSettings, distinct_rules
 from ice.config.schema import Config
-from ice.engage.account import Why
-from ice.engage.kinds import Kind
-from ice.engage.reading import read
 from ice.errors import LocalError
-from ice.media.codecs import codec, decoder_of, encoder
 from ice.net.place import Place
 from ice.reflector.engine import Terms
-from ice.reflector.transcoding import Transcoding
-from ice.reflector.translation import Translation
+from ice.reflector.translation import Transcoder, Translation
 from ice.security.keyring import Keyring
 
 MAX_ENGAGE_FILE: Final = 4 << 20  # thousands of reflectors
@@ -74,6 +69,10 @@ def rules_of_engage(path: Path) -> tuple[ReflectorRule, ...]:
 
     Raises :class:`LocalError` that names the file where it cannot be read, or has one that cannot be taken over.
     """
+    from ice.engage.account import Why  # few sites have such a file, and what reads it is large
+    from ice.engage.kinds import Kind
+    from ice.engage.reading import read
+
     try:
         with path.open("rb") as file:
             data = file.read(MAX_ENGAGE_FILE + 1)
@@ -265,9 +264,12 @@ def _changes(rule: ReflectorRule) -> Iterator[tuple[str, str]]:
         yield "stream_codec", f"what the group says is coded anew as {rule.stream_codec} for the stream"
 
 
-def _transcoding(name: str) -> Transcoding | None:
+def _transcoding(name: str) -> Transcoder | None:
     if not name:
         return None
+    from ice.media.codecs import codec, decoder_of, encoder  # most reflectors never need a codec
+    from ice.reflector.transcoding import Transcoding
+
     row = codec(name)
     decoder_of(row)  # raises now, not at the first packet, where a library is missing
     encoder(name)

@@ -31,7 +31,8 @@ from .town import BIN, Program, Town
 pytestmark = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
 
 STREAM = "3f2a9c1e-5b7d-5e0f-8a61-2c4d6e8f0a1b"
-GROUP, GROUP_PORT = "239.192.7.1", 21_000
+SIX = "66666666-5b7d-5e0f-8a61-2c4d6e8f0a1b"
+GROUP, GROUP6, GROUP_PORT = "239.192.7.1", "ff15::7:1", 21_000
 HTTP_PORT = 7_481
 RULES = f"""
 [reflector]
@@ -41,6 +42,11 @@ sender_packets_per_s = 400
 [[reflector.rules]]
 stream = "{STREAM}"
 rx = "{GROUP}:{GROUP_PORT}"
+
+[[reflector.rules]]
+stream = "{SIX}"
+rx = "[{GROUP6}]:{GROUP_PORT}"
+allow = ["fd65::1"]
 """
 PACE_S = 0.02
 QUIET = "9d1f0a22-0000-5e0f-8a61-2c4d6e8f0a1b"
@@ -68,6 +74,7 @@ class Radio:
 
     host: Host
     sock: socket.socket
+    group: str = GROUP
     heard: list[bytes] = attrs.field(factory=list)
 
     @classmethod
@@ -87,8 +94,26 @@ class Radio:
 
         return cls(host, inside(host.namespace, open_it))
 
+    @classmethod
+    def at6(cls, host: Host) -> "Radio":
+        """The same in the IPv6 group."""
+
+        def open_it() -> socket.socket:
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((GROUP6, GROUP_PORT))
+            index = socket.if_nametoindex("eth0")
+            member = struct.pack("=16sI", socket.inet_pton(socket.AF_INET6, GROUP6), index)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+            sock.setblocking(False)
+            return sock
+
+        return cls(host, inside(host.namespace, open_it), GROUP6)
+
     def say(self, data: bytes) -> None:
-        self.sock.sendto(data, (GROUP, GROUP_PORT))
+        self.sock.sendto(data, (self.group, GROUP_PORT))
 
     def listen(self) -> list[bytes]:
         """Everything that has come, ever."""
@@ -144,6 +169,9 @@ class Stage:
     def start(self, *names: str) -> None:
         for name in names:
             self.reflectors[name].start()
+        self.await_ready(*names)
+
+    def await_ready(self, *names: str) -> None:
         for name in names:
             program = self.reflectors[name]
             self.until(lambda n=name, p=program: self.ready(n) or not p.runs, f"{name} is ready")  # type: ignore[misc]
@@ -189,9 +217,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 )
                 words = [BIN / "twistd", "-n", "--pidfile=", "ice-reflector", "--config", config]
                 reflectors[name] = town.program(name, place, words)
-            town.start()
             stage = Stage(town, lans, reflectors)
-            stage.start("a1", "b", "c")
+            for name in ("a1", "b", "c"):
+                reflectors[name].start()  # beside the Rallypoints, which they find when those are there
+            town.start()
+            stage.await_ready("a1", "b", "c")
             yield stage
         finally:
             town.close()
@@ -204,7 +234,11 @@ def plug(place: Place, lan: Lan, number: int) -> None:
     port = f"port{number}"
     command("ip", "link", "add", "name", "lan0", "netns", place.namespace, "type", "veth", "peer", "name", port, "netns", lan.switch)  # fmt: skip
     command("ip", "-n", lan.switch, "-batch", "-", script=(f"link set {port} master lan up",))
-    here = (f"address add 10.65.0.{number}/24 dev lan0", "link set lan0 up")
+    here = (
+        f"address add 10.65.0.{number}/24 dev lan0",
+        "link set lan0 up",
+        f"address add fd65::{number}/64 dev lan0 nodad",
+    )
     command("ip", "-n", place.namespace, "-batch", "-", script=here)
 
 
@@ -279,6 +313,22 @@ def _as_place(host: Host) -> Place:
     return Place(f"host{host.number}", host.number, host.namespace)
 
 
+def test_one_source_alone(stage: Stage) -> None:
+    """IPv6, and a rule that allows one machine: it is heard on the other network, and its neighbour is not, since the kernel joins from the one alone."""
+    stage.until(lambda: stage.status("a1")["rules"][1]["sockets"][0]["joined"], "the IPv6 group is joined")
+    anna, phone, bob = (
+        Radio.at6(stage.lans[lan].hosts[number]) for lan, number in (("a", 0), ("a", 1), ("b", 0))
+    )
+    for number in range(10):
+        phone.say(rtp(number, 48))
+        anna.say(rtp(number, 47))
+    stage.until(lambda: len(bob.listen()) >= 10, "she is heard")
+    assert bob.heard == [rtp(number, 47) for number in range(10)]
+    assert stage.status("a1")["rules"][1]["in"] == {"packets": 10, "bytes": 1_720, "dropped": {}}
+    bob.say(rtp(1, 49))
+    stage.until(lambda: rtp(1, 49) in anna.listen(), "he is heard")
+
+
 def test_interface_down_and_up(stage: Stage) -> None:
     """The reflector's interface fails in the middle of talk: status says which and why, and both ways are heard again within seconds of its return."""
     anna, bob = stage.radio("a"), stage.radio("b")
@@ -295,7 +345,10 @@ def test_interface_down_and_up(stage: Stage) -> None:
     while not (anna.heard and bob.heard):
         assert time.monotonic() - begun < 5.0, stage.town.told()
         number += stage.converse(0.1, (anna, 17), (bob, 19), begin=number)
-    assert stage.ready("a1")
+    assert not stage.ready("a1"), "what the kernel took away with the interface: its IPv6 address"
+    assert "lan0 has no IPv6 address" in stage.status("a1")["why_not_ready"]
+    command("ip", "-n", place.namespace, "address", "add", "fd65::101/64", "dev", "lan0", "nodad")
+    stage.until(lambda: stage.ready("a1"), "all is well again", 3.0)
 
 
 def test_flood(stage: Stage) -> None:
