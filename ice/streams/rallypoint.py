@@ -60,6 +60,7 @@ from ice.streams.words import plain
 QUIET_S = 1.0  # nobody talks: longer than any framing, jitter or pause between two words' packets
 REASON_LEFT = "the program has ended"
 LEAST_TURN_S = 0.001  # rounding may make a deadline due a moment before it is past
+_DATA = int(Flag.DATA)  # plain: the & of an enumeration is dear, and this is asked of each datagram
 
 
 class TalkOn(StrEnum):
@@ -262,7 +263,7 @@ class RallypointNetwork:
         counts.sent += 1
         counts.sent_bytes += size
         counts.copies += len(fitting) - 1
-        if not flags & Flag.DATA:
+        if not flags & _DATA:
             self._talked_at = self._clock.seconds()
         return True
 
@@ -320,7 +321,7 @@ class RallypointNetwork:
         if verdict := stream.heard.ask(source, sequence, now):
             stream.count_unheard(verdict)
             return
-        if not flags & Flag.DATA:
+        if not flags & _DATA:
             self._talked_at = now
         counts.received += 1
         counts.received_bytes += len(frame) - MEDIA.size

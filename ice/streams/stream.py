@@ -97,7 +97,9 @@ class RallypointStream:
         self.up = False
         #: Why the path is as it is, in a sentence.
         self.why = "not tried yet"
-        self._flags = Flag.PROTECTED if protected else Flag(0)
+        self._flags = (
+            int(Flag.PROTECTED) if protected else 0
+        )  # plain: an enumeration's | is dear, and this is done per packet
         self._carrier = carrier
         self._name = name
         self._receiver = receiver
