@@ -3,7 +3,7 @@
 An engine: what is heard on the person's stream goes in (:meth:`Handset.receive`), what the person does too (:meth:`Handset.dial`, :meth:`Handset.answer`, …); what is to be done comes out as values: datagrams to
 say, what the person should see and hear, when the call's stream is to be joined and left. It runs the same state machine as the gateway, the line being the gateway.
 
-The gateway is found by asking: ``hello`` on the group's stream, ``here`` in answer. It is asked every minute, which also tells it that calls may come, and whenever another gateway says ``here`` to all: a
+The gateway is found by asking: ``hello`` on the group's stream, ``here`` in answer. It is asked every minute, during a call every 15 s, which also tells it that calls may come, and whenever another gateway says ``here`` to all: a
 takeover.
 """
 
@@ -50,7 +50,7 @@ from ice.telephony.causes import Cause
 from ice.telephony.envelope import Correspondent, Letter
 from ice.telephony.messages import Because, Kind, Media
 from ice.telephony.post import Delivered, Mail, Output, Post, Returned, Undelivered
-from ice.telephony.switchboard import FORGET_S, HELLO_S
+from ice.telephony.switchboard import CALL_HELLO_S, HELLO_S, MISSED
 from ice.telephony.waiting import Standing, Verdict, at_user
 
 RETRY_S: Final = 2.0  # between two hellos while no gateway answers
@@ -150,7 +150,7 @@ class Handset:
         self._new_id = new_id
         self._calls: dict[UUID, _Entry] = {}
         self._hello_at = float("-inf")
-        self._here_at = float("-inf")
+        self._answered_at = float("-inf")
 
     @property
     def call(self) -> Call | None:
@@ -166,7 +166,11 @@ class Handset:
 
     @property
     def _next_hello(self) -> float:
-        return self._hello_at + (HELLO_S if self.gateway is not None else RETRY_S)
+        return self._hello_at + (self._pause if self.gateway is not None else RETRY_S)
+
+    @property
+    def _pause(self) -> float:
+        return CALL_HELLO_S if self.call is not None else HELLO_S
 
     # -- the person
 
@@ -233,8 +237,11 @@ class Handset:
         orders = self._from_post(self._post.tick(now, unix_s), now, unix_s)
         for entry in list(self._calls.values()):
             orders += self._do(entry, entry.call.tick(now), now, unix_s)
-        if self.gateway is not None and now - self._here_at > FORGET_S:
+        began = max((entry.call.marks.began for entry in self._calls.values()), default=float("-inf"))
+        if self.gateway is not None and now - max(self._answered_at, began) > MISSED * self._pause:
             orders += self._lose_gateway("the gateway does not answer any more")
+            for entry in list(self._calls.values()):
+                orders += self._feed(entry, Lost(Side.LINE), now, unix_s)
         if now >= self._next_hello:
             self._hello_at = now
             on = messages.group_stream(self.group)
@@ -292,9 +299,9 @@ class Handset:
             if before is None or before.identity.triple != sender.identity.triple:
                 self._hello_at = float("-inf")
             else:
-                self._here_at = now
+                self._answered_at = now
             return []
-        self.gateway, self._here_at = sender, now
+        self.gateway, self._answered_at = sender, now
         if before is None or before.identity.triple != sender.identity.triple:
             return [Reachable(True, f"{sender.identity} is the gateway")]
         return []
@@ -335,6 +342,7 @@ class Handset:
     def _do(self, entry: _Entry, actions: tuple[Action, ...], now: float, unix_s: float) -> list[Order]:
         orders: list[Order] = []
         call = entry.call
+        let_go = False
         for action in actions:
             match action:
                 case Flow():
@@ -344,7 +352,7 @@ class Handset:
                 case Send(Side.USER, digits):
                     orders.append(KeysHeard(call.id, digits))
                 case Release(Side.USER, _):
-                    orders += self._feed_released(entry, now, unix_s)
+                    let_go = True
                 case Close(ended):
                     self._post.close(call.id, now)
                     self._calls.pop(call.id, None)
@@ -353,11 +361,9 @@ class Handset:
                     pass  # the person is asked by Incoming, the gateway by dial
                 case _:
                     orders += self._say(call, action, now, unix_s)
+        if let_go:  # the person has let go as soon as he is told
+            orders += self._feed(entry, Released(Side.USER), now, unix_s)
         return orders
-
-    def _feed_released(self, entry: _Entry, now: float, unix_s: float) -> list[Order]:
-        """The person has let go as soon as he is told."""
-        return self._feed(entry, Released(Side.USER), now, unix_s)
 
     def _say(self, call: Call, action: Action, now: float, unix_s: float) -> list[Order]:
         found = messages.body_of(action, answered=call.answered)

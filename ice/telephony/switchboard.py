@@ -56,7 +56,8 @@ from ice.telephony.trunk import ELSEWHERE, TrunkOrder
 from ice.telephony.waiting import Standing, Verdict, at_gateway
 
 HELLO_S: Final = 60.0  # people say hello so often
-FORGET_S: Final = 2.5 * HELLO_S  # who missed two of them is not there
+CALL_HELLO_S: Final = 15.0  # and so often during a call
+MISSED: Final = 2.5  # who missed two of them is not there
 USERS_MAX: Final = 8_192
 HERE_S: Final = 30.0
 
@@ -240,8 +241,17 @@ class Switchboard:
         if self.active and now >= self._here_at:
             orders += self._here(now, unix_s)
         for user, (_, heard_at) in list(self._users.items()):
-            if now - heard_at > FORGET_S:
+            if now - heard_at > MISSED * HELLO_S:
                 del self._users[user]
+        return orders + self._vanished(now, unix_s)
+
+    def _vanished(self, now: float, unix_s: float) -> list[Order]:
+        """End the calls of people whose programs say nothing any more."""
+        orders: list[Order] = []
+        for entry in list(self._calls.values()):
+            _, heard_at = self._users.get(entry.user, (None, float("-inf")))
+            if now - max(heard_at, entry.call.marks.began) > MISSED * CALL_HELLO_S and not entry.call.over:
+                orders += self._feed(entry, Lost(Side.USER), now, unix_s)
         return orders
 
     def _here(self, now: float, unix_s: float) -> list[Order]:
