@@ -29,8 +29,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import attrs
-
 from ice.errors import LocalError
 from ice.link.window import DUPLICATE, JUMP
 from ice.media.burst import Sending
@@ -40,10 +38,11 @@ from ice.media.rtp import Talk
 from ice.patch.announcement import Announcement, Playing
 from ice.patch.channel import Channel, Leg, legs
 from ice.patch.floor import PatchFloor, Verdict
-from ice.patch.heading import DATA, FIRST, Heading, heading
-from ice.patch.keys import Lock, Locks
+from ice.patch.heading import DATA, Heading, heading
+from ice.patch.keys import Locks
 from ice.patch.loops import Loops
-from ice.patch.outcome import Loop, MemberStatus, Out, Passed, PatchStatus, Spoken, TalkerStatus, Traffic
+from ice.patch.members import Joined, Members
+from ice.patch.outcome import Loop, Out, PatchStatus, TalkerStatus
 from ice.patch.plan import Patch, PatchRefused, check, check_streams
 from ice.patch.probe import EVERY_S, MARK_BYTES, MAX_OTHERS, probe, read_probe
 from ice.patch.speaker import Speaker
@@ -58,32 +57,7 @@ LATE_S: Final = 0.2  # a process that slept longer goes on with now
 EPSILON_S: Final = 1e-6
 SOURCES_MAX: Final = 512  # whose windows a patch remembers
 QUEUE_MAX: Final = 4_096  # datagrams that wait for their time: copies of ends, and the last frames of bursts
-OK, NONE, JOINING, GONE, ERROR = 1, 0, 3, 5, -1  # states as the original's status counts them
-
-
-@attrs.define
-class _Way:
-    """Streams that get the same bytes of what one stream says. ``lock`` None: the bytes as they came."""
-
-    streams: tuple[str, ...]
-    lock: Lock | None
-    packets: int = 0
-    bytes: int = 0
-
-
-@attrs.define(eq=False)
-class Joined:
-    """One stream of the patch."""
-
-    channel: Channel
-    lock: Lock
-    up: bool = True
-    why: str = ""
-    silent_because: str = ""  #: why we cannot speak there, if so: a codec that is not installed
-    rx: Traffic = attrs.field(factory=Traffic)
-    tx: Traffic = attrs.field(factory=Traffic)
-    refused: Counter[str] = attrs.field(factory=Counter)
-    ways: list[_Way] | None = None
+OK, NONE = 1, 0  # states as the original's status counts them
 
 
 class Junction:
@@ -117,17 +91,13 @@ class Junction:
         #: Who we are in the ``via`` of what we say anew: the patch, on whatever server of its group.
         self.identity = identity_of(group_id, patch.id)
         self.chance: random.Random = chance if chance is not None else random.SystemRandom()
-        self._joined: dict[str, Joined] = {}
-        for stream in patch.stream_ids:
-            channel = channels.get(stream) or Channel(stream)
-            self._joined[stream] = Joined(channel, locks.of(stream, channel.keyring, shut=channel.shut))
-        self._full_duplex = any(joined.channel.full_duplex for joined in self._joined.values())
-        limits = [joined.channel.max_rx_s for joined in self._joined.values() if joined.channel.max_rx_s > 0]
+        self._members = Members(patch, channels, locks)
+        self._joined = self._members.joined
         self.floor = PatchFloor(
-            full_duplex=self._full_duplex,
+            full_duplex=self._members.full_duplex,
             first_come=self.first_come,
             one_stream=not self.keeps_names,
-            max_rx_s=min(limits, default=0.0),
+            max_rx_s=self._members.max_rx_s,
         )
         self._legs = legs(joined.channel for joined in self._joined.values())
         self._vias = Vias(self.identity)
@@ -170,7 +140,7 @@ class Junction:
             joined.why = why
             if joined.up is not up:
                 joined.up = up
-                self._forget_ways()
+                self._members.forget_ways()
 
     def datagram(self, stream_id: str, datagram: Datagram, now: float, unix_s: float) -> list[Out]:
         """Take a datagram as it was heard on a stream (sealed as it is there) at ``now``; ``unix_s`` is the time of day, for keys."""
@@ -195,7 +165,7 @@ class Junction:
         if data and self._comes_back(payload):
             return self._refuse(joined, "own", now)
         if data:
-            return self._pass(joined, datagram, payload, unix_s) if self.active else []
+            return self._members.pass_on(joined, datagram, payload, unix_s) if self.active else []
         head = heading(payload, datagram.flags)
         if head is None:
             if self._comes_back(payload):
@@ -217,7 +187,9 @@ class Junction:
         outs = self._take(joined, datagram, payload, head, verdict, now, unix_s)
         if now - self._probed_at >= EVERY_S and self.active:
             self._probed_at = now
-            outs = outs + self._spoken(tuple(self._joined), DATA, probe(self.identity, self._mark), unix_s)
+            outs = outs + self._members.spoken(
+                tuple(self._joined), DATA, probe(self.identity, self._mark), unix_s
+            )
         return outs
 
     def passed_before(self, stream_id: str, now: float) -> None:
@@ -240,7 +212,7 @@ class Junction:
                 self._next_pull = math.inf
         while self._queue and self._queue[0][0] <= now + EPSILON_S:
             _, _, streams, flags, payload = heapq.heappop(self._queue)
-            outs += self._spoken(streams, flags, payload, unix_s)
+            outs += self._members.spoken(streams, flags, payload, unix_s)
         return outs
 
     @property
@@ -267,7 +239,7 @@ class Junction:
             outs += self._end_announcement("cut", now, unix_s)
         while self._queue:
             _, _, streams, flags, payload = heapq.heappop(self._queue)
-            outs += self._spoken(streams, flags, payload, unix_s)
+            outs += self._members.spoken(streams, flags, payload, unix_s)
         self._next_pull = math.inf
         return outs
 
@@ -277,7 +249,7 @@ class Junction:
         if joined.lock.keyring is None:
             raise LocalError(f"stream {stream_id[:40]!r} had no key until now: switch its patch off and on")
         joined.lock.renew(keyring)
-        self._forget_ways()
+        self._members.forget_ways()
 
     def announce(self, announcement: Announcement, now: float) -> Granted | Refused:
         """Say something on the streams, from the next :meth:`tick` on, which is due at once.
@@ -314,13 +286,12 @@ class Junction:
 
     def status(self, now: float) -> PatchStatus:
         """The patch as it stands."""
-        self._fold_ways()
         return PatchStatus(
             self.patch.id,
             self.patch.name,
             str(self.patch.mode),
             OK if self.active else NONE,
-            tuple(self._member_status(joined) for joined in self._joined.values()),
+            self._members.status(says_anew=not self.keeps_names),
             tuple(
                 TalkerStatus(
                     stream,
@@ -416,31 +387,6 @@ class Junction:
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
-    def _pass(self, joined: Joined, datagram: Datagram, payload: bytes, unix_s: float) -> list[Out]:
-        """The datagram to all other streams, under its own name; ``payload`` is what is in it."""
-        ways = joined.ways
-        if ways is None:
-            ways = joined.ways = self._ways(joined)
-        outs: list[Out] = []
-        flags, source, sequence, wire = datagram.flags, datagram.source, datagram.sequence, datagram.payload
-        for way in ways:
-            lock = way.lock
-            if lock is None:
-                sealed = datagram
-                size = len(wire)
-            else:
-                try:
-                    body = lock.seal(payload, unix_s, first=bool(flags & FIRST))
-                except LocalError:
-                    self._joined[way.streams[0]].tx.errors += 1
-                    continue
-                sealed = Datagram(flags, source, sequence, body)
-                size = len(body)
-            way.packets += 1
-            way.bytes += size
-            outs.append(Passed(way.streams, sealed))
-        return outs
-
     def _send(
         self, streams: tuple[str, ...], sendings: Iterable[Sending], now: float, unix_s: float
     ) -> list[Out]:
@@ -448,7 +394,7 @@ class Junction:
         outs: list[Out] = []
         for sending in sendings:
             if sending.due <= now + EPSILON_S:
-                outs += self._spoken(streams, sending.flags, sending.payload, unix_s)
+                outs += self._members.spoken(streams, sending.flags, sending.payload, unix_s)
             elif len(self._queue) >= QUEUE_MAX:
                 self.refused["queue"] += 1
             else:
@@ -457,66 +403,6 @@ class Junction:
                     self._queue, (sending.due, self._queued, streams, sending.flags, sending.payload)
                 )
         return outs
-
-    def _spoken(self, streams: tuple[str, ...], flags: int, payload: bytes, unix_s: float) -> list[Out]:
-        """Our own words on some streams, sealed."""
-        outs: list[Out] = []
-        plain: list[str] = []
-        for stream in streams:
-            joined = self._joined[stream]
-            lock = joined.lock
-            if not joined.up or lock.shut:
-                continue
-            if lock.clear:
-                plain.append(stream)
-                body = payload
-            else:
-                try:
-                    body = lock.seal(payload, unix_s, first=bool(flags & FIRST))
-                except LocalError:
-                    joined.tx.errors += 1
-                    continue
-                outs.append(Spoken((stream,), flags, body))
-            joined.tx.packets += 1
-            joined.tx.bytes += len(body)
-        if plain:
-            outs.append(Spoken(tuple(plain), flags, payload))
-        return outs
-
-    def _ways(self, origin: Joined) -> list[_Way]:
-        same: list[str] = []
-        clear: list[str] = []
-        ways: list[_Way] = []
-        for stream, joined in self._joined.items():
-            lock = joined.lock
-            if joined is origin or not joined.up or lock.shut:
-                continue
-            if lock.passes_as_is(origin.lock):
-                same.append(stream)
-            elif lock.clear:
-                clear.append(stream)
-            else:
-                ways.append(_Way((stream,), lock))
-        if clear:
-            ways.insert(0, _Way(tuple(clear), self._joined[clear[0]].lock))
-        if same:
-            ways.insert(0, _Way(tuple(same), None))
-        return ways
-
-    def _fold_ways(self) -> None:
-        """Add what went out by the ways to the streams' own counters."""
-        for joined in self._joined.values():
-            for way in joined.ways or ():
-                for stream in way.streams:
-                    tx = self._joined[stream].tx
-                    tx.packets += way.packets
-                    tx.bytes += way.bytes
-                way.packets = way.bytes = 0
-
-    def _forget_ways(self) -> None:
-        self._fold_ways()
-        for joined in self._joined.values():
-            joined.ways = None
 
     # -- within ------------------------------------------------------------------------------------------------------
 
@@ -561,23 +447,3 @@ class Junction:
         except LocalError as error:
             for stream in leg.streams:
                 self._joined[stream].silent_because = str(error)
-
-    def _member_status(self, joined: Joined) -> MemberStatus:
-        lock = joined.lock
-        if lock.shut:
-            state, why = ERROR, lock.words
-        elif joined.silent_because and not self.keeps_names:
-            state, why = ERROR, joined.silent_because
-        elif not joined.up:
-            state, why = (GONE if joined.rx.packets or joined.tx.packets else JOINING), joined.why
-        else:
-            state, why = OK, joined.why
-        return MemberStatus(
-            joined.channel.stream_id,
-            state,
-            why,
-            lock.words,
-            attrs.evolve(joined.rx, errors=sum(joined.refused.values())),
-            attrs.evolve(joined.tx),
-            dict(joined.refused),
-        )

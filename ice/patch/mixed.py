@@ -28,7 +28,8 @@ from ice.patch.announcement import Announcement
 from ice.patch.floor import Standing, Verdict
 from ice.patch.gain import AutomaticGain, amplitude
 from ice.patch.heading import Heading
-from ice.patch.junction import STEP, Joined, Junction
+from ice.patch.junction import STEP, Junction
+from ice.patch.members import Joined
 from ice.patch.outcome import Out
 from ice.patch.speaker import Speaker
 from ice.streams.interface import Datagram

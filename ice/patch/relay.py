@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from ice.patch.floor import Verdict
 from ice.patch.heading import Heading
-from ice.patch.junction import Joined, Junction
+from ice.patch.junction import Junction
+from ice.patch.members import Joined
 from ice.patch.outcome import Out
 from ice.streams.interface import Datagram
 
@@ -35,10 +36,10 @@ class RelayPatch(Junction):
     ) -> list[Out]:
         if verdict is not Verdict.PASS:
             return self._refuse(joined, verdict.value, now)
-        return self._pass(joined, datagram, payload, unix_s) if self.active else []
+        return self._members.pass_on(joined, datagram, payload, unix_s) if self.active else []
 
     def _opaque(
         self, joined: Joined, datagram: Datagram, payload: bytes, now: float, unix_s: float
     ) -> list[Out]:
         """Passed on unread: what is no RTP holds no floor."""
-        return self._pass(joined, datagram, payload, unix_s) if self.active else []
+        return self._members.pass_on(joined, datagram, payload, unix_s) if self.active else []
