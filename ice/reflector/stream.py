@@ -182,8 +182,8 @@ class Reflected:
     def path(self, up: bool, why: str) -> None:
         """The stream is open, or closed."""
         self.up, self.why = up, why
-        tell = self._log.info if up else self._log.warn
-        tell(
+        # The network says what a person acts on: a link that is lost, a stream that is refused. Hundreds of streams would say the same again.
+        self._log.debug(
             "stream {stream} is {how}: {why}",
             stream=self.stream_id,
             how="open" if up else "closed",
@@ -261,10 +261,12 @@ class Reflected:
 
     def _changed(self, tie: Tie, at: int, up: bool, why: str) -> None:
         """A place can be used, or can not."""
-        if tie.told.get(at) is up:
+        before = tie.told.get(at)
+        if before is up:
             return
         tie.told[at] = up
-        tell = self._log.info if up else self._log.warn
+        # That a place can be used is news only where it could not.
+        tell = self._log.warn if not up else self._log.debug if before is None else self._log.info
         tell("{rule}: {why}", rule=self._named(tie), why=why)
 
     def _name(self, port: Port) -> str:

@@ -108,6 +108,7 @@ def test_twistd_knows_the_daemons(installed: Installed) -> None:
     """From / and with the checkout out of sight, twistd lists each of our daemons and still those of Twisted."""
     said = installed.run("python", "-c", "from twisted.scripts.twistd import run; run()", "--help")
     assert "ice-rallypoint" in said
+    assert "ice-reflector" in said
     assert "Switch voice streams" in said
     assert "web" in said.split()
 

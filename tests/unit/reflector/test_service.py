@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.config.load import loads
@@ -350,6 +351,24 @@ class Status(Case):
         self.assertIn("pauses: a circle", reflector.ready() or "")
         run(self.clock, 3.0)
         self.assertEqual(status_of(reflector)["rules"][0]["state"], "open")
+
+    def test_log(self) -> None:
+        """A place that cannot be used is a warning, once, and its return is told; that all is well at the start is not."""
+        with capturedLogs() as events:
+            self.started()
+            for up, why in (
+                (False, "eth0 is down"),
+                (False, "eth0 is down"),
+                (True, "joined"),
+                (True, "joined"),
+            ):
+                self.wires[0].stand(up, why)
+        told = [
+            (event["log_level"].name, event["why"])
+            for event in events
+            if "rule" in event and event["log_level"].name != "debug"
+        ]
+        self.assertEqual(told, [("warn", "eth0 is down"), ("info", "joined")])
 
     def test_metrics(self) -> None:
         """Figures by rule and direction, reasons summed, none of them with an address."""
