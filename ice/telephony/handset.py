@@ -151,6 +151,7 @@ class Handset:
         self._calls: dict[UUID, _Entry] = {}
         self._hello_at = float("-inf")
         self._answered_at = float("-inf")
+        self._here_ms = -1
 
     @property
     def call(self) -> Call | None:
@@ -295,6 +296,12 @@ class Handset:
 
     def _here(self, letter: Letter, now: float) -> list[Order]:
         sender, before = letter.sender, self.gateway
+        if (
+            letter.header.ms <= self._here_ms
+        ):  # an older one, played again, would lead us back to a gateway that has gone
+            self.refused["old-here"] += 1
+            return []
+        self._here_ms = letter.header.ms
         if not letter.header.to:  # said to all: a gateway that does not know us wants a hello
             if before is None or before.identity.triple != sender.identity.triple:
                 self._hello_at = float("-inf")

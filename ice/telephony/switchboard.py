@@ -282,6 +282,9 @@ class Switchboard:
         kind, sender = letter.header.kind, letter.sender
         if kind is Kind.HELLO:
             return self._hello(sender, now, unix_s)
+        user = sender.identity.triple
+        if user in self._users:  # whatever he says, he is there
+            self._users[user] = (sender, now)
         id = letter.header.call_id
         if id is None:
             return []

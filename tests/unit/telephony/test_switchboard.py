@@ -219,6 +219,17 @@ class Trouble(SynchronousTestCase):
         self.assertEqual((world["ada"].ends, len(world.board)), ([], 1))
         self.assertEqual([each.up for each in world["ada"].of(Reachable)], [True])
 
+    def test_an_old_gateway_is_not_played_back(self) -> None:
+        """A `here` that was heard before, or is older than the last, leads nowhere."""
+        world = World("ada")
+        phone = world["ada"].phone
+        heres = [each for each in world.orders if getattr(each, "stream", "") == phone.stream]
+        world.wait(1.0)
+        for mail in heres:
+            world.to_person(world["ada"], phone.receive(mail.payload, mail.stream, 5, world.now, world.unix))
+        self.assertEqual(phone.refused, {"old-here": len(heres)})
+        self.assertGreater(len(heres), 0)
+
     def test_trunk_dies(self) -> None:
         """A call manager that says nothing any more: the call ends by its times, the person hears why."""
         world = World("ada")
