@@ -6,12 +6,13 @@ hears and speaks, and one more for each further destination.  A rule that a relo
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 from twisted.logger import Logger
 
 from ice.net.addresses import Address
+from ice.net.clock import DelayedCall
 from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import MulticastSocket, SocketCounts, SocketStatus
 from ice.net.place import Place
@@ -20,6 +21,8 @@ from ice.reflector.rules import Rule
 from ice.reflector.translation import Translation
 from ice.streams.interface import Datagram
 from ice.streams.rallypoint import RallypointNetwork, RallypointStream
+
+MOST: Final = 64  # datagrams of one system call (ice.net.batch)
 
 
 class Carrier(Protocol):
@@ -35,8 +38,8 @@ class Carrier(Protocol):
     def stop(self) -> None:
         """Be done."""
 
-    def send(self, data: bytes) -> bool:
-        """Send; False where that failed."""
+    def send_many(self, datagrams: Sequence[bytes]) -> int:
+        """Send them in order; how many went."""
 
     def status(self) -> SocketStatus:
         """How it stands."""
@@ -54,6 +57,52 @@ class Ground:
     socket_of: Callable[..., Carrier] = MulticastSocket
 
 
+class Mouth:
+    """Sends what one turn of the reactor has brought in one call: many datagrams come out of one TLS record, and a system call for each would cost more than all else.
+
+    They leave when the turn is over, which is at once, or when there are :data:`MOST`.
+    """
+
+    __slots__ = ("_failed", "_reactor", "_sock", "_soon", "_waiting")
+
+    def __init__(self, reactor: Any, sock: Carrier, failed: Callable[[int], None]) -> None:
+        """``failed`` is told how many did not go."""
+        self._reactor = reactor
+        self._sock = sock
+        self._failed = failed
+        self._waiting: list[bytes] = []
+        self._soon: DelayedCall | None = None
+
+    def __call__(self, data: bytes) -> bool:
+        """Send ``data``; what fails is told later."""
+        waiting = self._waiting
+        waiting.append(data)
+        if len(waiting) >= MOST:
+            self._flush()
+        elif self._soon is None:
+            self._soon = self._reactor.callLater(0, self._turn)
+        return True
+
+    def close(self) -> None:
+        """Send what waits, and nothing more."""
+        self._flush()
+        if self._soon is not None and self._soon.active():
+            self._soon.cancel()
+        self._soon = None
+
+    def _turn(self) -> None:
+        self._soon = None
+        self._flush()
+
+    def _flush(self) -> None:
+        waiting = self._waiting
+        if waiting:
+            self._waiting = []
+            unsent = len(waiting) - self._sock.send_many(waiting)
+            if unsent:
+                self._failed(unsent)
+
+
 @attrs.define(eq=False)
 class Tie:
     """One rule at work."""
@@ -61,6 +110,7 @@ class Tie:
     rule: Rule
     port: Port
     sockets: tuple[Carrier, ...] = ()
+    mouths: tuple[Mouth, ...] = ()
     rejoin_s: float = 0.0
     told: dict[int, bool] = attrs.field(factory=dict)
 
@@ -252,9 +302,17 @@ class Reflected:
             )
 
         tie.sockets = tuple(socket(at, place) for at, place in enumerate(rule.places))
-        port.sends = tuple(sock.send for sock in tie.sockets) if rule.terms.speaks else ()
+
+        def unsent(count: int) -> None:
+            port.outward.dropped["unsent"] += count
+
+        if rule.terms.speaks:
+            tie.mouths = tuple(Mouth(ground.reactor, sock, unsent) for sock in tie.sockets)
+        port.sends = tie.mouths
 
     def _close(self, tie: Tie) -> None:
+        for mouth in tie.mouths:
+            mouth.close()
         for sock in tie.sockets:
             sock.stop()
         tie.port.sends = ()
