@@ -5,9 +5,10 @@ people hear themselves.  So it is noticed, and the rule pauses and says why.
 
 **What counts.**  Only RTP that comes back, and at least fifty times a second, the rate of one talker.  Each return has a *witness*: the host on the local network
 that sent it, or the source under which it stands on the stream.  One witness alone, however busy, is somebody who echoes, and no reason for silence: two are needed.  Except
-one that is *certain*: what we send into the group is on the stream under the name that another reflector of that group gives to what *we* say.
+one that is *certain*: what we send into the group is on the stream under the name that another reflector of that group gives to what *we* say.  Nobody else can do that by chance, so twenty such returns a second
+are enough: two reflectors that are equally quick share a talker's fifty.
 
-**Who pauses.**  Whoever was open for a while bears half a second of it; a rule that has just been opened bears a third.  So of two reflectors that try again at
+**Who pauses.**  Whoever was open for a while bears half a second of it, or up to 0.85, each for itself; a rule that has just been opened bears a third.  So of two reflectors that try again at
 different times, the second yields and the first goes on.  Pauses double from two seconds to a minute, with a quarter more or less at random, and begin
 again at two when the rule was open for long enough.
 """
@@ -19,7 +20,9 @@ from typing import Final
 import attrs
 
 RATE: Final = 50  # returns a second: one talker with packets of 20 ms
+CERTAIN_RATE: Final = 20  # certain ones
 PATIENT: Final = 25  # returns that an established rule bears: half a second
+MOST_PATIENT: Final = 1.7  # times that: each rule has a patience of its own, so that of two seldom both pause
 HASTY: Final = 15  # and one that was opened a moment ago: a third
 SETTLED_S: Final = 10.0  # "a moment ago"
 FEW: Final = 3  # fewer returns of a witness are chance
@@ -41,7 +44,9 @@ class Circle:
 
     def __init__(self, random: Random, now: float) -> None:
         self._random = random
-        self._returns: deque[tuple[float, str, bool]] = deque(maxlen=PATIENT)
+        self._patience = round(PATIENT * random.uniform(1.0, MOST_PATIENT))
+        self._returns: deque[tuple[float, str]] = deque(maxlen=self._patience)
+        self._certain: deque[tuple[float, str]] = deque(maxlen=self._patience)
         self._opened_at = float("-inf")  # a rule that has just been loaded has not yielded to anybody
         self._pauses = 0
         self.begun_at = now
@@ -60,21 +65,17 @@ class Circle:
         self.returns += 1
         if self.paused:
             return None
-        returns = self._returns
-        returns.append((now, witness, certain))
-        patience = HASTY if now - self._opened_at < SETTLED_S else PATIENT
-        if len(returns) < patience or now - returns[-patience][0] > patience / RATE:
+        patience = HASTY if now - self._opened_at < SETTLED_S else self._patience
+        if certain:
+            sure = _latest(self._certain, now, witness, patience, CERTAIN_RATE)
+            if sure is not None:
+                return self._pause(
+                    f"another reflector hears this group: what we send comes back from {_names(sure)}", now
+                )
+        witnesses = _latest(self._returns, now, witness, patience, RATE)
+        if witnesses is None or sum(count >= FEW for count in witnesses.values()) < 2:
             return None
-        latest = list(returns)[-patience:]
-        witnesses = Counter(name for _, name, _ in latest)
-        sure = Counter(name for _, name, certain in latest if certain)
-        if sure.total() * 2 > patience:
-            why = f"another reflector hears this group: what we send comes back from {_names(sure)}"
-        elif sum(count >= FEW for count in witnesses.values()) > 1:
-            why = f"a circle: what we pass on comes back from {_names(witnesses)}"
-        else:
-            return None
-        return self._pause(why, now)
+        return self._pause(f"a circle: what we pass on comes back from {_names(witnesses)}", now)
 
     def resume(self, now: float) -> bool:
         """Whether the pause is over, and the rule open again."""
@@ -83,6 +84,7 @@ class Circle:
         self.paused = False
         self._opened_at = now
         self._returns.clear()
+        self._certain.clear()
         return True
 
     def _pause(self, why: str, now: float) -> Paused:
@@ -95,6 +97,18 @@ class Circle:
         self.noticed += 1
         self.paused, self.until, self.why = True, now + seconds, why
         return Paused(why, seconds)
+
+
+def _latest(
+    returns: deque[tuple[float, str]], now: float, witness: str, patience: int, rate: int
+) -> Counter[str] | None:
+    """Add a return; the witnesses of the latest, where so many came at that rate.  ``patience``: returns at :data:`RATE`, which stand for a time."""
+    returns.append((now, witness))
+    seconds = patience / RATE
+    count = round(seconds * rate)
+    if len(returns) < count or now - returns[-count][0] > seconds:
+        return None
+    return Counter(name for _, name in list(returns)[-count:])
 
 
 def _names(witnesses: Counter[str]) -> str:
