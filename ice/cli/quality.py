@@ -212,8 +212,10 @@ async def answer_probes(end: End, seconds: float | None) -> int:
     give_up = float("inf") if seconds is None else end.reactor.seconds() + seconds
     while not end.stop.asked and end.reactor.seconds() < give_up:
         await end.pause(min(1.0, give_up - end.reactor.seconds()))
+    from ice.cli.display import plural
+
     end.display.say(
-        "answered", f"{answerer.answered:,} probes answered, of {answerer.runs} runs",
+        "answered", f"{plural(answerer.answered, 'probe')} answered, of {plural(answerer.runs, 'run')}",
         answered=answerer.answered, runs=answerer.runs, throttled=answerer.throttled,
     )  # fmt: skip
     return 0

@@ -362,11 +362,6 @@ class Answerer:
         at = round(now * _NS)
         return probe.answer(self.sender, at, at, run.count)
 
-    def count_of(self, run: int) -> int:
-        """How many probes of a run have come."""
-        known = self._runs.get(run)
-        return known.count if known is not None else 0
-
 
 def _window(sample: _Sample) -> int:
     return sample.sent // OFFSET_WINDOW_NS

@@ -24,7 +24,6 @@ from ice.media import engage
 from ice.media.table import BY_PAYLOAD_TYPE, TELEPHONE_EVENT, Codec
 
 MAX_PAYLOAD_TYPE: Final = 127  # seven bits of the RTP header
-MAX_TRANSLATIONS: Final = 128  # no more can differ
 
 
 @attrs.frozen

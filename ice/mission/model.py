@@ -253,11 +253,6 @@ class Group(Part):
     rallypoints_from: Origin = Origin.GROUP
 
     @property
-    def cluster_strategy(self) -> int:
-        """Which Rallypoint next: 0 in turn, 1 back to the highest-ranked that is there."""
-        return self.cluster.connection_strategy if self.cluster is not None else 0
-
-    @property
     def is_mission_control(self) -> bool:
         """Whether presence, location and alerts go here."""
         return self.type is GroupType.PRESENCE

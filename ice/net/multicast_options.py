@@ -20,7 +20,6 @@ from typing import Final
 from ice.net.addresses import Address
 
 # <linux/in.h>
-IP_MTU_DISCOVER: Final = 10
 MCAST_JOIN_SOURCE_GROUP: Final = 46
 MCAST_LEAVE_SOURCE_GROUP: Final = 47
 IP_MULTICAST_ALL: Final = 49

@@ -83,7 +83,10 @@ class Fields(SynchronousTestCase):
         control = read(WHOLE).groups[1]
         self.assertTrue(control.is_mission_control)
         self.assertEqual([each.host.address for each in control.rallypoints], ["a.test", "b.test"])
-        self.assertEqual((control.rallypoints_from, control.cluster_strategy), (Origin.CLUSTER, 1))
+        self.assertEqual(
+            (control.rallypoints_from, control.cluster and control.cluster.connection_strategy),
+            (Origin.CLUSTER, 1),
+        )
 
     def test_defaults(self) -> None:
         """A group that says next to nothing has the original's defaults."""
