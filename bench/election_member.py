@@ -1,9 +1,10 @@
 """Members of server groups in one process, for bench/election.py.
 
-``election_member.py INTERFACE CYCLE SIZE ID GROUPS [ADDRESS:PORT]``: the member ID (a number from 0; the lower, the higher its priority) of GROUPS groups of SIZE members, by multicast.  It prints ``active T`` and
+``election_member.py INTERFACE CYCLE SIZE ID[,ID…] GROUPS``: the members ID (numbers from 0; the lower, the higher their priority) of GROUPS groups of SIZE members, by multicast, each with a socket of its own.  It prints ``active T`` and
 ``standby T`` (``CLOCK_BOOTTIME``) for the first group. SIGTERM: an orderly stop.
 """
 
+import itertools
 import sys
 import time
 from hashlib import sha256
@@ -16,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ice.election.rules import Group, Member, Quorum
 from ice.election.service import Election
 from ice.election.transports import Air, MulticastWay, NoWay, keyring_of, place_of
-from ice.net.addresses import parse_address
 from ice.net.clock import steady
+from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import descriptors
 from ice.net.poll import shorten
 
@@ -56,17 +57,17 @@ def main() -> None:
 
     shorten(steady(reactor), descriptors())
     anything: Any = reactor
-    interface, cycle, size, number, groups, *address = sys.argv[1:]
-    place = place_of(interface, *map(parse_address, address))
-    air = Air(reactor, place)
+    interface, cycle, size, numbers, groups = sys.argv[1:]
+    watch = InterfaceWatch(reactor)
+    airs = {number: Air(reactor, place_of(interface), watch=watch) for number in map(int, numbers.split(","))}
     elections = []
-    for at in range(int(groups)):
+    for at, (number, air) in itertools.product(range(int(groups)), airs.items()):
         members = tuple(Member(uuid("member", at, each), f"m{each}") for each in range(int(size)))
         salt = sha256(b"%d" % at).digest()
         group = Group(uuid("group", at), members, Quorum.MAJORITY, float(cycle), (salt,), f"g{at}")
         way = MulticastWay(air, group.id, keyring_of(group), wall=time.time)
         ways = (NoWay("rallypoint", "not used here"), way)
-        elections.append(Election(anything, group, members[int(number)].id, Work(at == 0), ways))
+        elections.append(Election(anything, group, members[number].id, Work(at == 0), ways))
 
     def begin() -> None:
         for at, each in enumerate(elections):  # as if they had been started at any time

@@ -17,6 +17,7 @@ meanwhile are judged by their own time; the engine notices the sleep before it l
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ from ice.election.ballot import Ballot, Reason
 from ice.election.decisions import Changed, Lead, Send, State, Yield
 from ice.election.keeping import PUBLIC, keep
 from ice.election.messages import Kind, Report, encode_report
-from ice.election.rules import Group
+from ice.election.rules import SHORT_CYCLE_S, Group
 from ice.election.satellite import MIN_DEADLINE_S, REST_S, Phase, Satellite, Work
 from ice.election.share import Share
 from ice.election.status import REPUBLISH_S, Transport, message, report
@@ -43,6 +44,7 @@ from ice.net.clock import Clock, DelayedCall
 
 COPY_S: Final = 0.02  # between copies of a resignation: longer than a burst of losses in a switch's queue
 REST_CYCLES: Final = 3.0
+SLOTS: Final = 40  # in a slow cycle: elections of this machine whose moments are near each other are held together, which wakes processors more rarely
 LEAST_WAIT_S: Final = 0.0005  # rounding may make a deadline due a moment before it is past
 
 
@@ -313,13 +315,23 @@ class Election(Service):
         """Be called at the engine's deadline; a timer that is early is cheaper than one that is moved each time."""
         if not self.running:
             return
-        due = min(self.tally.deadline, self._published_at + REPUBLISH_S)
+        due = self._due()
         if self._timer is not None and self._timer.active():
             if self._timer_at <= due:
                 return
             self._timer.cancel()
         self._timer_at = due
         self._timer = self._clock.callLater(max(LEAST_WAIT_S, due - self._clock.seconds()), self._tick)
+
+    def _due(self) -> float:
+        """When to look at the engine next: its deadline, or the next slot after it; but not after the right to act has run out."""
+        tally, cycle_s = self.tally, self._group.cycle_s
+        due = min(tally.deadline, self._published_at + REPUBLISH_S)
+        if cycle_s < SHORT_CYCLE_S or due == float("inf"):
+            return due
+        slot_s = cycle_s / SLOTS
+        slot = math.ceil(due / slot_s) * slot_s
+        return max(due, min(slot, tally.fence.until)) if tally.active else slot
 
     def _tick(self) -> None:
         self._timer = None
