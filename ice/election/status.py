@@ -79,6 +79,8 @@ def message(tally: Tally) -> str:
         case State.NO_QUORUM:
             if not outcome.quorum or not outcome.exclusive:
                 found = f"ballots received from {heard} of {len(group.members)} members, {group.required} are needed"
+            elif outcome.named >= group.required:
+                found = tally.why
             elif outcome.first is None:
                 found = "no member that was heard may lead"
             else:

@@ -268,9 +268,16 @@ class TwoLed(SynchronousTestCase):
         """
         made = prompt()
         made.network.cut = {("a", "b"), ("a", "c")}
-        made.run(71.6)  # c and b have missed a's ballots for two cycles and name b
+        made.run(65)
+        made.network.cut = {("a", "b")}
+        made.network.far["a", "c"] = 5.0
+        made.run(71.6)  # c and b have heard nothing of a for two cycles and name b
         self.assertEqual(made.machines["c"].tally.named, "b")  # type: ignore[union-attr]
         made.network.cut = {("a", "b"), ("c", "b")}
+        made.run(77)
+        self.assertEqual(made.machines["c"].tally.named, "a")  # type: ignore[union-attr]
+        made.run(85)
+        self.assertEqual(made.forwarding(), ["b"])
         made.run(140)
         self.assertEqual((made.forwarding(), made.overlaps), (["a"], []))
 
@@ -284,8 +291,8 @@ class TwoLed(SynchronousTestCase):
         made.network.far["a", "c"] = 15.0
         made.stop("a")
         made.network.far.clear()
-        made.start("a")
         made.network.cut = {("a", "b"), ("a", "c"), ("b", "a")}
+        made.start("a")
         made.run(61.9)  # c has named a once more
         made.network.cut |= {("c", "a")}
         made.run(140)
@@ -296,9 +303,10 @@ class TwoLed(SynchronousTestCase):
         made = prompt()
         made.run(51.5)
         whole = made.group
+        made.network.cut = {("b", "a"), ("c", "a")}
         made.configure(with_members(whole, "abc", disabled="a"))
         made.run(51.6)
-        made.network.cut = {("b", "a"), ("c", "a")}
+        made.partition("a", "bc")
         made.configure(whole)
         made.run(140)
         self.assertEqual((made.forwarding(), made.overlaps), (["b"], []))

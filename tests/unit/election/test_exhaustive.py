@@ -9,7 +9,6 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.election.ballot import Ballot
@@ -189,3 +188,47 @@ def explore(begin: Small, depth: int, *, mishaps: bool) -> tuple[int, int, tuple
         level = following
         states += len(level)
     return states, steps, None
+
+
+def ways(quorum: Quorum, *, exclusive: bool) -> Iterator[tuple[str, Small]]:
+    """Where everything may go on from: all is well; the leader is not heard, hears nothing, or stands still, for two thirds of three cycles."""
+    for name, heard in (
+        ("well", {}),
+        ("not heard", {"a": ()}),
+        ("hears nothing", {"b": ("c",), "c": ("b",)}),
+        ("nobody hears", {"a": (), "b": (), "c": ()}),
+    ):
+        begin = steady(quorum, exclusive=exclusive)
+        begin.heard.update(heard)
+        begin.run(begin.now + (2 * CYCLE_S if heard else 0))
+        yield name, begin
+
+
+class Exhaustive(SynchronousTestCase):
+    def deep(self, depth: int, shallow: int) -> None:
+        seen = 0
+        for name, begin in ways(Quorum.MAJORITY, exclusive=True):
+            for turns, mishaps in ((depth, False), (shallow, True)):
+                states, steps, found = explore(begin, turns, mishaps=mishaps)
+                self.assertIsNone(found, name)
+                self.assertGreater(states, 3**shallow)
+                seen += steps
+        self.assertGreater(seen, 1_000)
+
+    def test_majority_that_names(self) -> None:
+        """With `for` no sequence of steps leads to two leaders."""
+        self.deep(5, 3)
+
+    def test_documented(self) -> None:
+        """Without `for` the search finds two leaders where some are heard that do not hear: so it would have found them above."""
+        for quorum in (Quorum.MAJORITY, Quorum.N_MINUS_1, Quorum.NONE):
+            found = [explore(begin, 5, mishaps=False)[2] for _, begin in ways(quorum, exclusive=False)]
+            self.assertTrue(any(found), quorum)
+
+    def test_one_way_only(self) -> None:
+        """The documented majority with links that work both ways or not at all: one leads, but for the time in which a claim is on its way."""
+        for heard in ({"a": (), "b": ("c",), "c": ("b",)}, {"a": ("b",), "b": ("a",), "c": ()}):
+            begin = steady(Quorum.MAJORITY, exclusive=False)
+            begin.heard.update(heard)
+            begin.run(begin.now + 10 * CYCLE_S)
+            self.assertFalse(begin.two)
