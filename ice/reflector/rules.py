@@ -6,6 +6,7 @@ destination has one more, which only talks.
 
 import stat
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,8 @@ from ice.errors import LocalError
 from ice.net.place import Place
 from ice.reflector.engine import Terms
 from ice.reflector.translation import Transcoder, Translation
-from ice.security.keyring import Keyring
+from ice.security.keyring import Keyring, KeyringOpener
+from ice.security.replay import AHEAD_S
 
 MAX_ENGAGE_FILE: Final = 4 << 20  # thousands of reflectors
 MAX_KEY_FILE: Final = 4_096  # a key of 1,024 bytes in hexadecimal, and an editor's line end
@@ -123,8 +125,8 @@ def terms_of(settings: ReflectorSettings, rule: ReflectorRule) -> Terms:
     )
 
 
-def translation_of(rule: ReflectorRule, salt: bytes) -> Translation | None:
-    """What a rule changes, or None where it changes nothing.
+def translation_of(rule: ReflectorRule, salt: bytes, *, clock_ahead_s: float = AHEAD_S) -> Translation | None:
+    """What a rule changes, or None where it changes nothing.  ``clock_ahead_s``: how far a member's clock may be ahead of ours.
 
     Raises :class:`LocalError` for a key that cannot be read, and for a codec whose library is not installed.
     """
@@ -135,6 +137,7 @@ def translation_of(rule: ReflectorRule, salt: bytes) -> Translation | None:
         payload_types=rule.numbers,
         strip=rule.strip_extensions,
         keyring=None if rule.key_file is None else read_key(rule.key_file, rule.cipher, salt),
+        opener=partial(KeyringOpener, clock_ahead_s=clock_ahead_s),
         to_stream=_transcoding(rule.stream_codec),
         to_radio=_transcoding(rule.radio_codec),
     )

@@ -50,7 +50,7 @@ class Plan:
         old = {} if before is None else {rule.settings: made for rule, made in before.rules}
         pairs = []
         for rule in rules:
-            made = translation_of(rule.settings, salt)
+            made = translation_of(rule.settings, salt, clock_ahead_s=config.traffic.clock_ahead_s)
             same = old.get(rule.settings)
             if same is not None and made is not None and same.keyring == made.keyring:
                 made = same

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import attrs
 from twisted.internet.task import Clock
@@ -20,6 +21,9 @@ from ice.net.multicast import SocketCounts, SocketStatus
 from ice.observe.metrics import Metrics
 from ice.reflector.service import Plan, Reflector
 from ice.reflector.status import add_metrics, status_of
+from ice.security.keyring import Keyring
+from ice.streams.memory import Collector
+from ice.streams.sealed import SealedNetwork
 from ice.testing.network import MemoryDialler, MemoryRallypoint, network_on, run
 from tests.unit.reflector.world import NOON, rtp
 
@@ -214,6 +218,40 @@ class Passing(Case):
         wire.hear(rtp(2))
         self.say(rtp(2, ssrc=9), 1)
         self.assertEqual((self.on_stream(), wire.sent), ([rtp(2)], [rtp(2, ssrc=9)]))
+
+
+class Sealed(Case):
+    def test_with_a_member(self) -> None:
+        """With the group's key a clear radio and the members of an encrypted group hear each other; on the stream there is noise."""
+        key = "0f1e2d3c4b5a6978" * 4
+        (self.folder / "hall.key").write_text(key + "\n")
+        (self.folder / "hall.key").chmod(0o600)
+        for cipher in ("aes-256-gcm", "aes-256-cbc"):
+            self.rallypoint.media.clear()
+            heard = Collector()
+            member = network_on(self.dialler, A, identity=UUID(int=9), seed=9)
+            sealed = SealedNetwork(member, {"hall": Keyring.of(key, cipher)}.get, lambda: NOON)
+            stream = sealed.join("hall", heard)
+            member.start()
+            reflector = self.started(self.plan(self.rule(more=f'key_file = "hall.key"\ncipher = "{cipher}"')))
+            self.wires[-1].hear(rtp(1))
+            run(self.clock, 0.02)
+            self.assertEqual(heard.payloads, [rtp(1)])
+            self.assertNotIn(b"sound", self.on_stream()[0])
+            self.assertTrue(stream.send(rtp(2, ssrc=9)))
+            self.say(b"a stranger without the key, long enough", 0)
+            self.assertEqual(self.wires[-1].sent, [rtp(2, ssrc=9)])
+            [reason] = reflector.ties[0].port.outward.dropped
+            self.assertTrue(reason.startswith("sealed-"), reason)
+            self.assertIn(
+                "everybody on that network can listen", status_of(reflector)["rules"][0]["warnings"][0]
+            )
+            done: list[None] = []
+            reflector.stopService().addCallback(done.append)
+            member.stop().addCallback(done.append)
+            run(self.clock, 2.0)
+            self.assertEqual(len(done), 2)
+            self.network = network_on(self.dialler, A, satellite=True)
 
 
 class Reloading(Case):
