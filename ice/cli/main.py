@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "bandwidth": ("ice.cli.bandwidth:bandwidth", "Plan what voice needs of a network, or measure it."),
     "who": ("ice.cli.who:who", "Show who is in a mission, where, and how they are; or be seen there."),
     "watch": ("ice.cli.watch:watch", "Show who is active on multicast groups, live."),
+    "election": ("ice.cli.election:election", "See which satellite of a group works; try a group on paper."),
     "status": ("ice.cli.status:status", "Ask a running daemon how it is, or how its mesh is."),
     "trace": ("ice.cli.mesh:trace", "Show the way of a stream through the mesh, and each hop's delay."),
     "doctor": (
