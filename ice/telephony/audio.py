@@ -212,6 +212,12 @@ class CallAudio:
             return False
         return True
 
+    def finish(self, now: float) -> tuple[Sending, ...]:
+        """The call is over: what is still to be said on the stream, each when it is due (within 60 ms)."""
+        self.flow(False, False, now)
+        rest, self._releasing = tuple(self._releasing), []
+        return rest
+
     # -- out
 
     @property
@@ -230,7 +236,8 @@ class CallAudio:
             self._slept += behind - CATCH_UP
             self._next += (behind - CATCH_UP) * FRAME_S
             behind = CATCH_UP
-        to_stream, self._releasing = self._releasing, []
+        to_stream = [sending for sending in self._releasing if sending.due <= now]
+        self._releasing = [sending for sending in self._releasing if sending.due > now]
         to_lines: list[tuple[str, bytes]] = []
         digits = ""
         events: list[Event] = []

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import ice.testing
 from ice.errors import LocalError
+from ice.link.frame import Flag
 from ice.media import codecs, wav
 from ice.media.burst import BurstSender, Sending
 from ice.media.dtmf import Dialer
@@ -164,6 +165,19 @@ class WhoHearsWhom(SynchronousTestCase):
         self.assertGreater(amount(scene.people[0].heard[later], 800.0), 4_500)
         began = [e for e in scene.people[0].listener.events() if isinstance(e, BurstBegan)]
         self.assertEqual(len(began), 2)
+
+    def test_end(self) -> None:
+        """The end of the burst is said three times, 20 ms apart: by and by on hold, handed over whole at the end of the call."""
+        scene = Scene(1, 48_000)
+        scene.play(5, [None], [None])
+        scene.audio.flow(False, False, scene.step * TICK)
+        scene.play(5, [None], [None])
+        self.assertEqual([len(turn.to_stream) for turn in scene.turns[5:]], [1, 1, 1, 0, 0])
+        scene.audio.flow(True, True, scene.step * TICK)
+        scene.play(5, [None], [None])
+        rest = scene.audio.finish(scene.step * TICK)
+        self.assertEqual([sending.flags & Flag.LAST for sending in rest], [Flag.LAST] * 3)
+        self.assertEqual((scene.audio.finish(9.0), scene.audio.tick(9.0).to_stream), ((), ()))
 
     def test_one_way(self) -> None:
         """Before the answer the caller hears, and is not heard."""
