@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -265,6 +266,12 @@ def test_there_and_back(stage: Stage) -> None:
     ssrc = [each for each in stage.rule("a1")["talkers"]["in"] if each["ssrc"] == "00000007"]
     assert [(each["host"], each["packets"], each["lost"]) for each in ssrc] == [("10.65.0.1", count, 0)]
     assert 0 <= ssrc[0]["jitter_ms"] < 20
+    words = [BIN / "ice", "status", "--reflectors", "--config", stage.town.folder / "a1.toml"]
+    words = ["env", "COLUMNS=200", *words]
+    said = subprocess.run(stage.place("a1").command(*words), check=False, capture_output=True, text=True)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert f"{GROUP}:{GROUP_PORT} on lan0" in said.stdout
+    assert "dropped: 2 too-large" in said.stdout
     metrics = stage.ask("a1", "/metrics")[1].decode()
     assert re.search(r'^ice_reflector_datagrams_total\{direction="out",rule="1"\} \d', metrics, re.M)
     assert 'ice_reflector_dropped_total{direction="in",reason="too-large"} 2.0' in metrics
