@@ -17,7 +17,7 @@ import attrs
 
 from ice.cli.display import Display, plural
 from ice.cli.mission_source import source_of
-from ice.config.load import PLACES, Loaded, load
+from ice.config.load import Loaded, load, load_if_any
 from ice.config.schema import MediaSettings
 from ice.errors import LocalError
 from ice.media.floor import Rules
@@ -123,14 +123,7 @@ def one(words: Wanted) -> Channel:
 def configuration(path: Path | None, words: Wanted) -> Loaded | None:
     """The configuration; none where none is named or found and a mission is all that is asked for: that needs no site."""
     needless = words.missions and all(channel.group is not None for channel in words.channels)
-    return configuration_if_any(path) if needless else load(path)
-
-
-def configuration_if_any(path: Path | None) -> Loaded | None:
-    """The configuration; none where none is named or found. One that is there must be right."""
-    if path is None and not os.environ.get("ICE_CONFIG") and not any(place.exists() for place in PLACES):
-        return None
-    return load(path)
+    return load_if_any(path) if needless else load(path)
 
 
 def media_of(loaded: Loaded | None) -> MediaSettings:

@@ -20,7 +20,8 @@ from ice.cli.examine_multicast import multicast_use
 from ice.cli.examine_reflector import reflector_use
 from ice.cli.options import config_option, json_option
 from ice.config.checks import Severity, check_site
-from ice.config.load import ConfigError, Loaded, load
+from ice.config.load import ConfigError, Loaded, load_if_any
+from ice.config.multicast import MulticastSettings
 from ice.errors import LocalError
 from ice.net.fanout import in_use
 from ice.printable import printable
@@ -72,10 +73,18 @@ def examinations(config: Path | None) -> Iterator[Result]:
     yield examine.clock(examine.kernel_clock(), time.time())
     yield from examine.multicast(examine.multicast_interfaces())
     try:
-        loaded = load(config)
+        loaded = load_if_any(config)
     except ConfigError as error:
         for problem in error.problems:
             yield fail("configuration", str(problem), "mend the file; ice check tells the same")
+        return
+    if loaded is None:
+        yield warn(
+            "configuration",
+            "none found: missions over multicast need none; Rallypoints do",
+            "copy etc/ice.toml from the source of ice to etc/ice.toml or /etc/ice/ice.toml",
+        )
+        yield from multicast_use(MulticastSettings())
         return
     yield ok("configuration", str(loaded.path))
     yield from multicast_use(loaded.config.multicast)

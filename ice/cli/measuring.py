@@ -26,12 +26,12 @@ import attrs
 import click
 
 from ice.cli.bandwidth_output import columns, figures
-from ice.cli.channels import configuration_if_any, media_of
+from ice.cli.channels import media_of
 from ice.cli.display import plural
 from ice.cli.loop import Stop, first, run, sleep
 from ice.cli.mouth import Mouth, file_pieces, frame_samples_of, sender_of
 from ice.cli.speech import SPEECH
-from ice.config.load import load
+from ice.config.load import load, load_if_any
 from ice.errors import LocalError
 from ice.media import wav
 from ice.media.payload import SAMPLE_RATE, Pcm
@@ -72,7 +72,7 @@ def measure_command(
 ) -> int:
     """Measure, print, and give the exit status: 0 when what was sent was heard."""
     group = None if multicast is None else parse_address(multicast)
-    loaded = load(config) if group is None else configuration_if_any(config)
+    loaded = load(config) if group is None else load_if_any(config)
     media = media_of(loaded)
     if framing_ms is not None:
         media = media.model_copy(update={"framing_ms": framing_ms})

@@ -66,6 +66,11 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -
     return attrs.evolve(loaded, usual=usual is not None and loaded.path == Path(os.path.abspath(usual)))
 
 
+def load_if_any(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Loaded | None:
+    """As :func:`load`, but none where no file is named and none is found: a mission over multicast needs no configuration."""
+    return None if path is None and _usual(environ) is None else load(path, environ=environ)
+
+
 def loads(text: str, file: Path) -> Loaded:
     """Read a configuration from `text` as if it stood in `file`, which need not exist."""
     shown = plain_path(file)

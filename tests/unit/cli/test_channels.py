@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ice.cli import channels, mission_source
+from ice.cli import mission_source
 from ice.cli.channels import Channel, Networks, Wanted, configuration, media_of, one, wanted
 from ice.config.load import ConfigError, load
 from ice.config.schema import MediaSettings
@@ -206,7 +206,6 @@ class ConfigurationTests(Case):
         super().setUp()
         for patch in (
             mock.patch.dict(os.environ),
-            mock.patch.object(channels, "PLACES", (self.folder / "etc/ice.toml",)),
             mock.patch("ice.config.load.PLACES", (self.folder / "etc/ice.toml",)),
         ):
             patch.start()

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ice.cli import examine
 from ice.cli.doctor import doctor
 from ice.cli.examine import NOT_BEFORE, Listener, Verdict
+from ice.config.multicast import MulticastSettings
 from ice.security.certificates import Role
 from ice.security.contexts import ClientTls, ServerTls
 from ice.security.minting import Subject, new_authority, new_key, new_leaf
@@ -252,12 +254,24 @@ class Command(SynchronousTestCase):
         return done.exit_code, done.output
 
     def test_no_configuration(self) -> None:
-        """Without a configuration the rest is still looked at, and the exit status is 1."""
+        """Without the configuration that was named the rest is still looked at, and the exit status is 1."""
         status, said = self.run_doctor("--config", self.mktemp())
         self.assertEqual(status, 1)
         self.assertIn("python", said)
         self.assertIn("fail  configuration", said)
         self.assertRegex(said, r"\n\d+ ok, \d+ to look at, 1 to mend\n\Z")
+
+    def test_no_server(self) -> None:
+        """A team over multicast alone has no configuration and is told so; how its groups go out is looked at all the same."""
+        looked: list[object] = []
+        self.patch(sys.modules["ice.cli.doctor"], "load_if_any", lambda path: None)
+        self.patch(
+            sys.modules["ice.cli.doctor"], "multicast_use", lambda settings: looked.append(settings) or []
+        )
+        status, said = self.run_doctor()
+        self.assertEqual(status, 0)
+        self.assertIn("warn  configuration", said)
+        self.assertEqual(looked, [MulticastSettings()])
 
     def test_json(self) -> None:
         """For machines: one object, the same findings."""
