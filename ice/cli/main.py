@@ -8,6 +8,7 @@ shown with ``-v`` or when ``ICE_DEBUG`` is set, and only then.
 """
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -22,6 +23,7 @@ from ice.cli.options import VERBOSE
 from ice.errors import IceError
 from ice.printable import printable
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -118,6 +120,8 @@ def _failed(error: Exception, *, traced: bool) -> int:
         traceback.print_exception(error)
     if isinstance(error, IceError):
         lines = (str(error) or type(error).__name__).splitlines()
+    elif isinstance(error, OSError) and error.errno in FULL:  # standard output goes into a file there
+        lines = [f"what is said here cannot be written: {error.strerror}"]
     else:
         lines = [f"{type(error).__name__}: {error}"]
         if not traced:

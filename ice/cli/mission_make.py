@@ -10,7 +10,7 @@ import click
 
 from ice.cli.mission_source import Source, keep, mention, password_options, source_of
 from ice.errors import LocalError
-from ice.media.engage import encoder_of
+from ice.media.engage import Carried, encoder_of
 from ice.mission import rekeying
 from ice.mission.making import ENCODER, FRAMING_MS, Wanted, new_mission
 from ice.mission.model import CIPHERS, GCM, OVERLAP_S, Mission, iso
@@ -100,7 +100,9 @@ def new(
     """
     if multicast is not None and no_multicast:
         raise click.UsageError("--multicast and --no-multicast exclude each other")
-    encoder_of(encoder)
+    codec = encoder_of(encoder)
+    if codec.carried in (Carried.UNSUPPORTED, Carried.HEARD_ONLY):
+        click.echo(f"{codec.name}: nobody can talk here with ice, only with programs that carry it", err=True)
     wanted = Wanted(
         name,
         groups or ("Alpha",),
