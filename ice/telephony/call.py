@@ -163,11 +163,11 @@ class Call:
         return cls(id, direction, now, timing or Timing()), (Ask(direction.called),)
 
     @classmethod
-    def adopt(cls, id: UUID, direction: Direction, now: float, timing: Timing | None = None) -> Call:
-        """A call that was answered before we knew of it: a gateway that was restarted finds it at its call manager."""
-        call = cls(id, direction, now, timing or Timing())
-        call.state = Talking(now + call.timing.longest_s)
-        call.marks = Marks(now, answered=now)
+    def adopt(cls, id: UUID, direction: Direction, answered: float, timing: Timing | None = None) -> Call:
+        """A call that was ``answered`` before we knew of it: a gateway that was restarted finds it at its call manager."""
+        call = cls(id, direction, answered, timing or Timing())
+        call.state = Talking(answered + call.timing.longest_s)
+        call.marks = Marks(answered, answered=answered)
         call.flow = DUPLEX
         return call
 

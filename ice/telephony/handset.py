@@ -29,6 +29,7 @@ from ice.telephony.call import (
     Event,
     Flow,
     HangsUp,
+    Held,
     Holds,
     Lost,
     Presses,
@@ -283,9 +284,9 @@ class Handset:
             return self._offer(id, letter, now, unix_s)
         entry = self._calls.get(id)
         if entry is None:
-            self.refused["no-call"] += 1
-            self._post.close(id, now)
-            return []
+            return self._unknown(id, kind, now, unix_s)
+        if kind is Kind.ADOPT and isinstance(body, messages.Proceeding):
+            return self._adopted(entry, body.media, now, unix_s)
         if isinstance(body, messages.Proceeding):
             return self._join(entry, body.media)
         event = messages.event_of(kind, body, Side.LINE)
@@ -303,10 +304,13 @@ class Handset:
             return []
         self._here_ms = letter.header.ms
         if not letter.header.to:  # said to all: a gateway that does not know us wants a hello
-            if before is None or before.identity.triple != sender.identity.triple:
-                self._hello_at = float("-inf")
-            else:
+            same = before is not None and before.identity.triple == sender.identity.triple
+            if same:
                 self._answered_at = now
+            if (
+                not same or self.call is not None
+            ):  # it may have been restarted, and wants to go on with our call
+                self._hello_at = float("-inf")
             return []
         self.gateway, self._answered_at = sender, now
         if before is None or before.identity.triple != sender.identity.triple:
@@ -336,6 +340,29 @@ class Handset:
         orders += self._join(new, offer.media)
         event: Event = Answers(Side.USER) if verdict is Verdict.MEET else Rings(Side.USER)
         return orders + self._feed(new, event, now, unix_s)
+
+    def _unknown(self, id: UUID, kind: Kind, now: float, unix_s: float) -> list[Order]:
+        """Something about a call that is not ours any more; where a gateway wants to go on with it, it hears that it is over."""
+        self.refused["no-call"] += 1
+        outputs: list[Output] = []
+        if kind is Kind.ADOPT:
+            outputs = self._post.say(id, Kind.ENDED, Because(Cause.HUNG_UP), now, unix_s)
+        self._post.close(id, now)
+        return [each for each in outputs if isinstance(each, Mail)]
+
+    def _adopted(self, entry: _Entry, media: Media, now: float, unix_s: float) -> list[Order]:
+        """The gateway goes on with our call: a new stream, and for it the call is answered and nobody holds it."""
+        entry.joined = False
+        orders = self._join(entry, media)
+        if not entry.call.answered:
+            orders += self._feed(entry, Answers(Side.LINE), now, unix_s)
+        state = entry.call.state
+        if isinstance(state, Held):
+            if Side.LINE in state.by:
+                orders += self._feed(entry, Resumes(Side.LINE), now, unix_s)
+            if Side.USER in state.by:
+                orders += self._say(entry.call, Tell(Side.LINE, Progress.HELD), now, unix_s)
+        return orders
 
     def _join(self, entry: _Entry, media: Media) -> list[Order]:
         if entry.joined or entry.call.over:

@@ -40,6 +40,7 @@ class Kind(StrEnum):
     HERE = "here"  #: a gateway: here I am, write to this certificate
     DIAL = "dial"  #: person → gateway: call this number
     OFFER = "offer"  #: gateway → person: somebody calls you
+    ADOPT = "adopt"  #: gateway → person: I was restarted, or have taken over; your call goes on, this is its sound
     PROCEEDING = "proceeding"  #: gateway → person: the call is on its way, this is its sound
     RINGING = "ringing"
     EARLY = "early"
@@ -59,10 +60,10 @@ class Kind(StrEnum):
 #: What is said once and not confirmed.
 UNCONFIRMED: Final = frozenset({Kind.HELLO, Kind.HERE, Kind.ERROR, Kind.ACK})
 #: What begins a call: number 0 of its sender.
-BEGINNING: Final = frozenset({Kind.DIAL, Kind.OFFER})
+BEGINNING: Final = frozenset({Kind.DIAL, Kind.OFFER, Kind.ADOPT})
 #: What only a gateway says.
 OF_GATEWAYS: Final = frozenset(
-    {Kind.HERE, Kind.OFFER, Kind.PROCEEDING, Kind.TRANSFERRING, Kind.TRANSFER_FAILED}
+    {Kind.HERE, Kind.OFFER, Kind.ADOPT, Kind.PROCEEDING, Kind.TRANSFERRING, Kind.TRANSFER_FAILED}
 )
 
 
@@ -146,7 +147,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Proceeding(msgspec.Struct, frozen=True):
-    """The call is on its way; its sound may be joined now."""
+    """The call is on its way, or goes on (``adopt``); its sound may be joined now."""
 
     media: Media
 
@@ -185,6 +186,7 @@ _BODIES: Final[Mapping[Kind, type[Body]]] = MappingProxyType(
     {
         Kind.DIAL: Dial,
         Kind.OFFER: Offer,
+        Kind.ADOPT: Proceeding,
         Kind.PROCEEDING: Proceeding,
         Kind.BUSY: Because,
         Kind.ENDED: Because,

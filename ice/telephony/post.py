@@ -8,7 +8,7 @@ its ``ack`` comes: with the same id and number, signed anew, so that its time is
 one that comes before its turn is not confirmed, so it comes again in its turn.
 
 **Whose call.** A call belongs to two: whoever began it, and whom it was begun with. What a third member of the network says about it is refused (``stranger``), however well it is signed.
-A call is begun by ``dial`` and ``offer`` alone.
+A call is begun by ``dial`` and ``offer`` alone; ``adopt``, which only gateways say, begins its messages anew where a gateway was restarted or another one has taken over.
 
 **Replays.** A message whose time is not within :data:`WINDOW_S` of our clock is refused (``clock``). Within it, what was delivered is remembered by call and number, and calls that
 are over are remembered for as long as any of their messages could be played again. ``ack`` and ``error`` repeat the id of what they answer, 64 random bits, so they are fresh by
@@ -46,6 +46,7 @@ REPEAT_S: Final = (0.25, 0.5, 1.0, 2.0, 2.0, 2.0)  # pauses after each sending; 
 WINDOW_S: Final = (
     120.0  # clocks of phones are seldom a minute wrong, and nobody keeps a replay for so short a time
 )
+SETTLE_S: Final = 15.0  # after a start: calls that are not known yet may still be adopted, so nobody is told that they are gone
 MAX_CALLS: Final = 2_048  # open at once; a gateway refuses calls long before, by its own limits
 MAX_CLOSED: Final = 16_384  # remembered as over
 MAX_WAITING: Final = 64  # messages of one call that are not confirmed yet: more than a person does in 8 s
@@ -111,6 +112,8 @@ class _Talk:
     next_in: int = 0
     waiting: deque[_Waiting] = attrs.field(factory=deque)
     closing: bool = False
+    adopted_id: str = ""
+    adopted_ms: int = -1
 
 
 class _Budgets:
@@ -175,7 +178,7 @@ class Post:
     def begin(
         self, call: UUID, kind: Kind, body: Body, far: Correspondent, on: str, now: float, unix_s: float
     ) -> list[Output]:
-        """Begin a call: ``dial`` or ``offer`` to ``far``, who listens on the stream ``on``.
+        """Begin a call: ``dial``, ``offer`` or ``adopt`` to ``far``, who listens on the stream ``on``.
 
         Raises :class:`~ice.errors.LocalError` for another kind, a call that has begun already, and too many calls.
         """
@@ -303,6 +306,11 @@ class Post:
                     *self._error(letter, back, Code.FULL, "too many calls", unix_s),
                 ]
             talk = self._talks[call] = _Talk(letter.sender, back)
+            talk.adopted_id, talk.adopted_ms = header.id, header.ms
+        elif header.kind is Kind.ADOPT and header.id != talk.adopted_id:
+            if header.n or header.ms <= talk.adopted_ms or talk.closing:
+                return self._refuse("order")
+            self._begin_anew(talk, letter, back, now)
         elif talk.far.identity.triple != letter.sender.identity.triple:
             return self._refuse("stranger")
         elif header.kind in BEGINNING and (header.n or (talk.next_out and not talk.next_in)):
@@ -320,6 +328,15 @@ class Post:
             self.refused["over"] += 1
             return [ack]
         return [ack, Delivered(letter)]
+
+    def _begin_anew(self, talk: _Talk, letter: Letter, back: str, now: float) -> None:
+        """Another gateway, or the same after a restart, goes on with the call: both ends count from 0 again."""
+        talk.far, talk.on = letter.sender, back
+        talk.adopted_id, talk.adopted_ms = letter.header.id, letter.header.ms
+        talk.next_in = 0
+        for number, message in enumerate(talk.waiting):
+            message.n, message.sent, message.due = number, 0, now
+        talk.next_out = len(talk.waiting)
 
     def _acknowledged(self, call: UUID, letter: Letter, now: float) -> list[Output]:
         talk = self._mine(call, letter)
@@ -369,6 +386,8 @@ class Post:
 
     def _unknown(self, letter: Letter, back: str, why: str, unix_s: float) -> list[Output]:
         text = "nothing is known of this call, or it is over"
+        if unix_s * 1000 < self._started_ms + SETTLE_S * 1000:
+            return self._refuse(why)
         return [*self._refuse(why), *self._error(letter, back, Code.UNKNOWN_CALL, text, unix_s)]
 
     def _error(self, letter: Letter, back: str, code: Code, text: str, unix_s: float) -> list[Output]:

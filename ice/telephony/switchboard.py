@@ -7,8 +7,10 @@ does not pass here: who opens it, when it flows and when it is over does.
 
 **One person, one call**: :mod:`ice.telephony.waiting`. **Several trunks**: a call that one could not place, before anything was heard of it, is placed on the next.
 
-**Active and standby.** Only the active gateway of a group takes calls. One that becomes standby ends what it has (``takeover``); nothing is left ringing on either side. Calls that a trunk
-still has from before our start are ended likewise, since the keys of their sound died with the process that made them.
+**Active and standby.** Only the active gateway of a group takes calls. One that becomes standby ends what it has (``takeover``); nothing is left ringing on either side.
+
+**Adopted calls.** An answered call that a trunk still has after our restart (:class:`~ice.telephony.trunk.Found`) goes on: as soon as its person's program says ``hello``, it gets ``adopt`` with a new stream and a new key, since
+the old ones died with the process that made them. Where it does not within :data:`ADOPT_S`, and where a call was not answered, the line is let go (``takeover``).
 
 **No call is half open.** Whoever was told of a call is told of its end, and a call is forgotten when both sides have let go (or would not, within the state machine's time).
 """
@@ -60,6 +62,7 @@ CALL_HELLO_S: Final = 15.0  # and so often during a call
 MISSED: Final = 2.5  # who missed two of them is not there
 USERS_MAX: Final = 8_192
 HERE_S: Final = 30.0
+ADOPT_S: Final = 25.0  # people in a call say hello every 15 s, and at once when we say that we are there
 
 
 @attrs.frozen
@@ -143,6 +146,7 @@ class _Entry:
     trunk: str
     media: Media
     record: CallRecord
+    since: float  #: when it came to us
     tried: set[str] = attrs.field(factory=set)
 
     @property
@@ -181,6 +185,7 @@ class Switchboard:
         self._calls: dict[UUID, _Entry] = {}
         self._users: dict[tuple[str, str, UUID], tuple[Correspondent, float]] = {}
         self._here_at = 0.0
+        self._found: dict[UUID, tuple[str, trunking.Found, float]] = {}  # trunk, what, until when
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -198,6 +203,7 @@ class Switchboard:
             dues.append(self._post.deadline)
         if self.active:
             dues.append(self._here_at)
+        dues += [until for _, _, until in self._found.values()]
         return min(dues, default=None)
 
     def set_active(self, active: bool, now: float, unix_s: float) -> list[Order]:
@@ -211,7 +217,10 @@ class Switchboard:
 
     def stop(self, cause: Cause, now: float, unix_s: float) -> list[Order]:
         """End all calls; what is still to be said is repeated by :meth:`tick` until it is confirmed."""
-        orders: list[Order] = []
+        orders: list[Order] = [
+            AskTrunk(name, trunking.HangUp(id, cause)) for id, (name, _, _) in self._found.items()
+        ]
+        self._found.clear()
         for entry in list(self._calls.values()):
             orders += self._feed(entry, Stopped(cause), now, unix_s)
         return orders
@@ -243,6 +252,10 @@ class Switchboard:
         for user, (_, heard_at) in list(self._users.items()):
             if now - heard_at > MISSED * HELLO_S:
                 del self._users[user]
+        for id, (name, _, until) in list(self._found.items()):
+            if now >= until:
+                del self._found[id]
+                orders.append(AskTrunk(name, trunking.HangUp(id, Cause.TAKEOVER)))
         return orders + self._vanished(now, unix_s)
 
     def _vanished(self, now: float, unix_s: float) -> list[Order]:
@@ -250,7 +263,7 @@ class Switchboard:
         orders: list[Order] = []
         for entry in list(self._calls.values()):
             _, heard_at = self._users.get(entry.user, (None, float("-inf")))
-            if now - max(heard_at, entry.call.marks.began) > MISSED * CALL_HELLO_S and not entry.call.over:
+            if now - max(heard_at, entry.since) > MISSED * CALL_HELLO_S and not entry.call.over:
                 orders += self._feed(entry, Lost(Side.USER), now, unix_s)
         return orders
 
@@ -308,7 +321,8 @@ class Switchboard:
             self.refused["users"] += 1
             return []
         self._users[user] = (sender, now)
-        return [self._post.announce(Kind.HERE, self._stream_of(sender), unix_s, sender)]
+        here = self._post.announce(Kind.HERE, self._stream_of(sender), unix_s, sender)
+        return [here, *self._adopt(now, unix_s)]
 
     # -- calls begin
 
@@ -343,7 +357,7 @@ class Switchboard:
         call, actions = Call.place(id, Direction.OUTGOING, now, self._timing)
         entry = _Entry(
             call, sender, number, allowed.caller, chosen, self._media(id),
-            attrs.evolve(record, trunk=chosen), {chosen},
+            attrs.evolve(record, trunk=chosen), now, {chosen},
         )  # fmt: skip
         self._calls[id] = entry
         orders += [Record(entry.record), OpenSound(id, entry.media, chosen)]
@@ -365,9 +379,15 @@ class Switchboard:
             case trunking.Offered():
                 return self._offered(name, report, now, unix_s)
             case trunking.Found():
-                return [AskTrunk(name, trunking.HangUp(report.call, Cause.TAKEOVER))]
+                if not self.active or report.call in self._calls or len(self._found) >= self._max_calls:
+                    return [AskTrunk(name, trunking.HangUp(report.call, Cause.TAKEOVER))]
+                self._found[report.call] = (name, report, now + ADOPT_S)
+                return self._adopt(now, unix_s)
             case trunking.Happened():
                 entry = self._calls.get(report.call)
+                if entry is None and report.call in self._found and isinstance(report.event, HangsUp | Lost):
+                    del self._found[report.call]
+                    return []
                 if entry is None or entry.trunk != name:
                     self.refused["no-call"] += not isinstance(report.event, Released)
                     return []
@@ -403,7 +423,7 @@ class Switchboard:
             over = attrs.evolve(record, ended=unix_s, cause=cause)
             return [Record(over), AskTrunk(name, trunking.HangUp(offer.call, cause))]
         call, actions = Call.place(offer.call, Direction.INCOMING, now, self._timing)
-        entry = _Entry(call, known, offer.number, "", name, self._media(offer.call), record)
+        entry = _Entry(call, known, offer.number, "", name, self._media(offer.call), record, now)
         self._calls[offer.call] = entry
         body = messages.Offer(
             offer.number[: messages.MAX_NUMBER],
@@ -415,6 +435,29 @@ class Switchboard:
         orders: list[Order] = [Record(record), OpenSound(offer.call, entry.media, name)]
         orders += [each for each in outputs if isinstance(each, Mail)]
         return orders + self._do(entry, [each for each in actions if not isinstance(each, Ask)], now, unix_s)
+
+    def _adopt(self, now: float, unix_s: float) -> list[Order]:
+        """Go on with calls that were found and whose people are there."""
+        orders: list[Order] = []
+        known = {who.identity.id: who for who, _ in self._users.values()}
+        for id, (name, found, _) in list(self._found.items()):
+            far = known.get(found.user)
+            if far is None or self._post.is_open(id):
+                continue
+            del self._found[id]
+            age_s = max(0.0, unix_s - found.answered_unix_s)
+            call = Call.adopt(id, found.direction, now - age_s, self._timing)
+            record = CallRecord(
+                id, found.direction, found.number, unix_s - age_s, str(far.identity.id), far.identity.name,
+                found.dialled, name,
+            )  # fmt: skip
+            entry = _Entry(call, far, found.number, "", name, self._media(id), record, now)
+            self._calls[id] = entry
+            body = messages.Proceeding(entry.media)
+            outputs = self._post.begin(id, Kind.ADOPT, body, far, self._stream_of(far), now, unix_s)
+            orders += [Record(record), OpenSound(id, entry.media, name), SetFlow(id, True, True)]
+            orders += [each for each in outputs if isinstance(each, Mail)]
+        return orders
 
     # -- calls go on
 

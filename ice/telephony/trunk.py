@@ -105,11 +105,16 @@ class Offered:
 
 @attrs.frozen
 class Found:
-    """After a restart the trunk still has this call, answered: it may be adopted, or hung up."""
+    """After a restart the trunk still has this call, answered: it may be adopted, or hung up.
+
+    ``user`` is the person whose call it is, ``answered_unix_s`` since when: whoever places and accepts calls writes both where the call manager keeps them.
+    """
 
     call: UUID
     direction: life.Direction
     number: str
+    user: UUID
+    answered_unix_s: float
     dialled: str = ""
 
 

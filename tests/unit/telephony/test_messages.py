@@ -61,6 +61,10 @@ BODIES: dict[Kind, tuple[Body, bytes]] = {
         + b"ab" * 32
         + b'","stream":"__call_x"},"name":"Bob","number":"+4930123"}',
     ),
+    Kind.ADOPT: (
+        Proceeding(MEDIA),
+        b'{"media":{"key":"' + b"ab" * 32 + b'","stream":"__call_x"}}',
+    ),
     Kind.PROCEEDING: (
         Proceeding(MEDIA),
         b'{"media":{"key":"' + b"ab" * 32 + b'","stream":"__call_x"}}',

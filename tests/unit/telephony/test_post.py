@@ -20,7 +20,9 @@ from ice.telephony.messages import (
     Dial,
     Keys,
     Kind,
+    Media,
     Nothing,
+    Proceeding,
     group_stream,
     user_stream,
 )
@@ -269,14 +271,45 @@ class Attacks(SynchronousTestCase):
         self.assertEqual(len(pair.gateway.letters), IDENTITY_BURST)
 
     def test_unknown_call(self) -> None:
-        """A gateway that was restarted says so, and the person's program hears it at once."""
+        """A gateway that knows nothing of the call says so, and the person's program hears it at once; not just after its start, when it may still adopt it."""
+        for started, count in ((UNIX - 60, 1), (UNIX, 0)):
+            pair = Pair()
+            pair.dial()
+            pair.gateway.post = Post(envelopes("gateway", Role.SATELLITE), started)
+            pair.say(pair.ada, Kind.DTMF, Keys("1"))
+            self.assertEqual(len(pair.ada.others), count)
+            for returned in pair.ada.others:
+                assert isinstance(returned, Returned)
+                self.assertEqual((returned.kind, returned.refusal.code), (Kind.DTMF, Code.UNKNOWN_CALL))
+
+    def test_adoption(self) -> None:
+        """A gateway goes on with a call: both count anew, what waited is said again; nobody else can, and nobody can play it back."""
         pair = Pair()
         pair.dial()
-        pair.gateway.post = Post(envelopes("gateway", Role.SATELLITE), UNIX)
+        pair.say(pair.gateway, Kind.ANSWERED)
+        pair.loss = 1.0
         pair.say(pair.ada, Kind.DTMF, Keys("1"))
-        (returned,) = pair.ada.others
-        assert isinstance(returned, Returned)
-        self.assertEqual((returned.kind, returned.refusal.code), (Kind.DTMF, Code.UNKNOWN_CALL))
+        pair.loss = 0.0
+        pair.gateway.post = Post(envelopes("gateway", Role.SATELLITE), UNIX)
+        pair.gateway.letters.clear()
+        pair.now = 0.1
+        ada = correspondent("ada")
+        adopt = Proceeding(Media("s", "ab" * 32))
+        begun = pair.gateway.post.begin(CALL, Kind.ADOPT, adopt, ada, pair.ada.on, pair.now, UNIX + 0.1)
+        pair.carry(begun, pair.gateway)
+        pair.wait(1.0)
+        self.assertEqual((kinds(pair.gateway), kinds(pair.ada)[-1]), ([Kind.DTMF], Kind.ADOPT))
+        pair.say(pair.gateway, Kind.HOLD)
+        pair.say(pair.ada, Kind.HOLD)
+        (mail,) = begun
+        assert isinstance(mail, Mail)
+        pair.put(mail.payload, pair.ada)  # its own repetition: confirmed, no more
+        later = Post(envelopes("eve"), UNIX).begin(CALL, Kind.ADOPT, adopt, ada, pair.ada.on, 2.0, UNIX + 2)
+        assert isinstance(later[0], Mail)
+        pair.put(later[0].payload, pair.ada, source=8)
+        pair.say(pair.ada, Kind.RESUME)
+        self.assertEqual(kinds(pair.gateway), [Kind.DTMF, Kind.HOLD, Kind.RESUME])
+        self.assertEqual(pair.ada.post.refused, {"again": 1, "role": 1})
 
     def test_second_beginning(self) -> None:
         """Within a call no other one is begun."""

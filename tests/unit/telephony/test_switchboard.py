@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID, uuid5
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from ice.telephony import switchboard, trunk
 from ice.telephony.call import Direction, Ended, Progress, Side
 from ice.telephony.causes import Cause
 from ice.telephony.handset import Incoming, JoinSound, Reachable, SetFlow, Shown
+from tests.unit.telephony.people import SPACE
 from tests.unit.telephony.world import World
 
 
@@ -147,8 +149,6 @@ class Incoming_(SynchronousTestCase):
         self.assertEqual(world.half_open(), {})
 
     def offer(self, world: World, dialled: str, number: str = "1", id: int = 77) -> Any:
-        from uuid import UUID
-
         call = UUID(int=id)
         offered = trunk.Offered(call, number, dialled)
         world.to_board(world.board.report("loopback", offered, world.now, world.unix))
@@ -239,16 +239,57 @@ class Trouble(SynchronousTestCase):
         self.assertEqual([ended.cause for ended in world["ada"].ends], [Cause.NO_RESPONSE])
         self.assertEqual((world.records[id].cause, world.half_open()), (Cause.NO_RESPONSE, {}))
 
-    def test_found_after_a_restart(self) -> None:
-        """Calls of a process that is no more are ended at the trunk."""
-        from uuid import UUID
-
+    def restarted(self, hold: bool = False) -> tuple[World, UUID]:
+        """Ada talks; the gateway dies and comes back 0.2 s later, and finds her line at its trunk."""
         world = World("ada")
-        found = trunk.Found(UUID(int=5), Direction.OUTGOING, "100")
-        orders = world.board.report("loopback", found, world.now, world.unix)
-        self.assertEqual(
-            orders, [switchboard.AskTrunk("loopback", trunk.HangUp(UUID(int=5), Cause.TAKEOVER))]
-        )
+        id = world.dial("ada", "100")
+        world.wait(0.5)
+        if hold:
+            world.do("ada", "hold")
+            world.wait(0.1)
+        world.deaf = True
+        world.wait(0.2)
+        world.do("ada", "press", "5")  # said to nobody
+        world.restart()
+        found = trunk.Found(id, Direction.OUTGOING, "100", uuid5(SPACE, "ada"), world.unix - 0.5)
+        world.to_board(world.board.report("loopback", found, world.now, world.unix))
+        return world, id
+
+    def test_adopted_after_a_restart(self) -> None:
+        """The call goes on: new stream and key at both ends, keys that nobody heard are said again, and it ends as any other."""
+        world, id = self.restarted()
+        world.wait(1.0)
+        first, second = world["ada"].of(JoinSound)
+        self.assertNotEqual(first.media.key, second.media.key)
+        self.assertIn(switchboard.OpenSound(id, second.media, "loopback"), world.orders)
+        self.assertIn(("loopback", trunk.Press(id, "5")), world.asked)
+        self.assertEqual(world["ada"].ends, [])
+        world.do("ada", "hang_up")
+        world.wait(1.0)
+        self.assertEqual([ended.cause for ended in world["ada"].ends], [Cause.HUNG_UP])
+        self.assertEqual(world.half_open(), {})
+        self.assertGreater(world.records[id].talked_s, 1.0)
+
+    def test_adopted_on_hold(self) -> None:
+        """Who held the call holds it still."""
+        world, _ = self.restarted(hold=True)
+        world.wait(1.0)
+        self.assertEqual([call.name for call in world.board.calls], ["held"])
+        world.do("ada", "resume")
+        world.wait(0.2)
+        self.assertEqual([call.name for call in world.board.calls], ["talking"])
+
+    def test_nobody_to_adopt_for(self) -> None:
+        """A line whose person has gone, or knows nothing of the call any more, is let go."""
+        world = World("ada")
+        for user, seconds in (("bob", 26.0), ("ada", 1.0)):
+            id = uuid5(SPACE, "call " + user)
+            found = trunk.Found(id, Direction.OUTGOING, "100", uuid5(SPACE, user), world.unix)
+            world.to_board(world.board.report("loopback", found, world.now, world.unix))
+            world.wait(seconds)
+            self.assertEqual(world.asked[-1][1].call, id)
+            self.assertIsInstance(world.asked[-1][1], trunk.HangUp)
+        self.assertEqual(world.half_open(), {})
 
     @given(
         st.lists(

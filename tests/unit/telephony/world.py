@@ -72,9 +72,9 @@ class World:
             for number, name in enumerate(names, 1)
         }
         self.trunks = {name: Loopback(8_000, ring_s=0.2, call_back_s=1.0) for name in trunks}
-        post = Post(envelopes("gateway", Role.SATELLITE), UNIX - 60)
-        timing = Timing(setup_s=2.0, ring_s=10.0)
-        self.board = Switchboard("g", post, Plan(), trunks, timing=timing, **more)
+        self.more = more
+        self.deaf = False  # the gateway has died
+        self.board = self._board(UNIX - 60)
         self.asked: list[tuple[str, trunk.Request]] = []
         self.orders: list[Any] = []
         self.records: dict[UUID, CallRecord] = {}
@@ -85,6 +85,19 @@ class World:
             self.to_board(self.board.report(name, trunk.Health(True, "ok"), 0.0, UNIX))
         self.to_board(self.board.set_active(True, 0.0, UNIX))
         self.wait(0.1)
+
+    def _board(self, started: float) -> Switchboard:
+        post = Post(envelopes("gateway", Role.SATELLITE), started)
+        timing = Timing(setup_s=2.0, ring_s=10.0)
+        return Switchboard("g", post, Plan(), tuple(self.trunks), timing=timing, **self.more)
+
+    def restart(self) -> None:
+        """The gateway begins anew, with nothing of what it knew."""
+        self.deaf = False
+        self.board = self._board(self.unix)
+        for name in self.trunks:
+            self.to_board(self.board.report(name, trunk.Health(True, "ok"), self.now, self.unix))
+        self.to_board(self.board.set_active(True, self.now, self.unix))
 
     @property
     def unix(self) -> float:
@@ -140,6 +153,8 @@ class World:
                 self.to_person(
                     person, person.phone.receive(what.payload, what.stream, 99, self.now, self.unix)
                 )
+            elif self.deaf:
+                pass
             elif isinstance(what[0], Mail):
                 mail, source = what
                 assert mail.stream == group_stream("g")
@@ -156,7 +171,8 @@ class World:
                     self._queue += [(None, (name, report)) for report in each.tick(self.now)]
             for person in self.people.values():
                 self.to_person(person, person.phone.tick(self.now, self.unix))
-            self.to_board(self.board.tick(self.now, self.unix))
+            if not self.deaf:
+                self.to_board(self.board.tick(self.now, self.unix))
         self.deliver()
 
     def half_open(self) -> dict[str, int]:
