@@ -254,10 +254,14 @@ class Election(Service):
         """Carry out what the engine wants, in its order; what an act brings about comes after it."""
         if self._acting:
             return
+        acts = self.tally.acts()
+        if not acts:
+            self._rearm()
+            return
         self._acting = True
         changed = False
         try:
-            while acts := self.tally.acts():
+            while acts:
                 for act in acts:
                     match act:
                         case Send():
@@ -272,6 +276,7 @@ class Election(Service):
                             self.satellite.rest()
                         case Changed():
                             changed = True
+                acts = self.tally.acts()
         finally:
             self._acting = False
         if changed:
@@ -313,10 +318,10 @@ class Election(Service):
 
     def _rearm(self) -> None:
         """Be called at the engine's deadline; a timer that is early is cheaper than one that is moved each time."""
-        if not self.running:
+        if not self.running or (self._timer is not None and self._timer_at <= self.tally.deadline):
             return
         due = self._due()
-        if self._timer is not None and self._timer.active():
+        if self._timer is not None:
             if self._timer_at <= due:
                 return
             self._timer.cancel()
