@@ -1,4 +1,4 @@
-"""``ice election``: which satellite of a server group works; ``simulate`` tries a group on paper, with the engine that satellites run."""
+"""``ice election``: which satellite of a server group works; ``watch`` shows it, ``simulate`` tries a group on paper, with the engine that satellites run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ice.cli.election_watch import watch
 from ice.cli.options import json_option
 from ice.errors import LocalError
 
@@ -23,6 +24,9 @@ SALT: Final = bytes(32)  # of a group that is nowhere but on paper
 @click.group()
 def election() -> None:
     """Which satellite of a server group works, while the others stand by."""
+
+
+election.add_command(watch)
 
 
 @election.command()
