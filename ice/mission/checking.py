@@ -147,10 +147,11 @@ def _about_place(path: str, group: Group) -> Iterator[Finding]:
             True,
         )
     elif (group.rx is None) != (group.tx is None):
-        missing = "rx" if group.rx is None else "tx"
-        effect = "heard" if group.rx is None else "sent"
+        missing, there, effect = ("rx", "tx", "hear") if group.rx is None else ("tx", "rx", "say")
         yield Finding(
-            f"{path}.{missing}", f"is missing: on multicast nothing is {effect}", not group.rallypoints
+            f"{path}.{missing}",
+            f"is missing: on multicast ice takes {there} for it; other programs may {effect} nothing there",
+            not group.rallypoints,
         )
     for key, host in (("rx", group.rx), ("tx", group.tx)):
         if host is not None and not (key == "tx" and host == group.rx):

@@ -237,6 +237,17 @@ class Check(Case):
             self.assertIn("groups[0].txAudio.encoder", said)
             self.assertIn(name, said)
 
+    def test_half_a_place(self) -> None:
+        """A group with only one of its two addresses: what becomes of it here and elsewhere."""
+        made = self.base / "M.json"
+        self.ice("new", "M", "--group", "Red", "--out", made)
+        value = json.loads(made.read_text())
+        del value["groups"][0]["tx"]
+        made.write_text(json.dumps(value))
+        self.assertIn(
+            "groups[0].tx: is missing: on multicast ice takes rx for it", self.ice("check", made, status=1)
+        )
+
     def test_keys_for_everybody(self) -> None:
         """A file with keys that other users may read is noted with what to type; one without keys may be read by anybody."""
         made, clear = self.base / "M.json", self.base / "clear.json"
