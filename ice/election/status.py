@@ -161,6 +161,9 @@ COLOURS: Final = {
 }
 
 
+_STATES: Final = [HEALTHY, UNHEALTHY, *map(str, State)]
+
+
 def judge(report: object, unix_ms: int, *, connected: bool = True) -> Shown:
     """What to show of a member whose last report this is (None: there was none), when it is ``connected`` to its control plane or is not.
 
@@ -172,8 +175,7 @@ def judge(report: object, unix_ms: int, *, connected: bool = True) -> Shown:
     if not isinstance(report, Mapping):
         return Shown.ERROR
     state, active, updated = report.get("state"), report.get("active"), report.get("updatedMs")
-    known = state in (HEALTHY, UNHEALTHY) or state in {str(each) for each in State}
-    if not known or not isinstance(active, bool) or type(updated) is not int:
+    if state not in _STATES or not isinstance(active, bool) or type(updated) is not int:
         return Shown.ERROR
     if abs(unix_ms - updated) > STALE_S * 1_000:
         return Shown.STALE

@@ -15,7 +15,7 @@ suspended (``CLOCK_BOOTTIME``), and ``unix_ms``, milliseconds since 1970.  After
 **An election** is held each cycle, then a ballot is sent.  Who holds a valid ballot of another member, has a candidate; the highest votes come first, then the
 lowest id; who leads already stays first unless somebody has strictly more votes.  Who has won two in a row, with quorum, leads.  What is out of the cycle:
 
-* After a start, or a sleep, the first election is a full cycle away.
+* After a start the first election is a full cycle away.
 * When the leader resigns, everybody holds one at once and another a tenth of a cycle later; a win from then on counts as two.
 * Who is named by a majority for the first time need not wait for its next election to know it.
 * Who follows a leader holds its elections shortly after the leader's ballots, so that all followers miss a dead leader at the same moment.
@@ -167,7 +167,7 @@ class Tally:
         """A transport has taken our last ballot."""
         self._sent_at = max(self._sent_at, now)
         if self.active:
-            self._guard(now, self._now_ms(now))
+            self._guard(now, round((now + self._offset) * 1_000))
 
     def set_ready(self, *, ready: bool, stored: bool) -> None:
         """The daemon can work, or cannot; it is in the next ballot."""
@@ -260,9 +260,6 @@ class Tally:
 
     # -- time --------------------------------------------------------------------------------------------------------
 
-    def _now_ms(self, now: float) -> int:
-        return round((now + self._offset) * 1_000)
-
     def _advance(self, now: float, unix_ms: int) -> None:
         offset = unix_ms / 1_000 - now
         moved, self._offset = offset - self._offset, offset
@@ -277,7 +274,7 @@ class Tally:
             self._restart(f"slept {now - self._next:.1f} s past its election", now, unix_ms)
         self._now = now
         if self.active and not self.fence.allows(now, unix_ms):
-            self._stand_down("the right to lead has run out", now, unix_ms, resigning=False)
+            self._stand_down(self._lacking(now), now, unix_ms, resigning=False)
 
     def _restart(self, why: str, now: float, unix_ms: int) -> None:
         self.restarts["clock" if "clock" in why else "rules" if "rules" in why else "slept"] += 1
@@ -452,8 +449,8 @@ class Tally:
     def _rank(self, now: float) -> tuple[str | None, tuple[int, str] | None]:
         """Who comes first, and who of those that lead already comes first, with its rank; None where there is nobody.
 
-        Where ballots name somebody, who leads gives way only to one that names itself: it has held its first election. And one that names
-        itself, but hears too few to lead, is passed over: it would keep everybody from leading.
+        Where ballots name somebody, who leads gives way only to one that names itself, and so has held an election; and one that
+        names itself but hears too few to lead is passed over: it would keep everybody from leading.
         """
         group_id = self.group.id
         best: tuple[int, str] | None = None
@@ -531,13 +528,25 @@ class Tally:
             grounds = min(grounds, self._support.until(group.required, now))
         return grounds - group.margin_s
 
+    def _lacking(self, now: float) -> str:
+        """Which of our grounds for leading ends, or ended, first."""
+        group = self.group
+        soon = now + group.margin_s
+        if self._hears(soon) < group.required:
+            return "too few ballots are heard"
+        if self._sent_at + group.valid_s <= soon:
+            return "no transport took its ballots"
+        if self._exclusive(now) and self._support.until(group.required, now) <= soon:
+            return "too few members name it"
+        return "the right to lead has run out"
+
     def _guard(self, now: float, unix_ms: int) -> None:
         """Let the fence stand where our right ends."""
         until = self._right(now)
         if until > now:
             self.fence.grant(until, now, unix_ms)
         else:
-            self._stand_down("the right to lead has run out", now, unix_ms, resigning=False)
+            self._stand_down(self._lacking(now), now, unix_ms, resigning=False)
 
     def _try_to_lead(self, now: float, unix_ms: int) -> bool:
         if self.votes < 0 or (until := self._right(now)) <= now:
