@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from ice.security.certificates import Role
 
 from .lan import Lan
 from .roads import Place, command, inside, obstacle
-from .town import Program, Town
+from .town import BIN, Program, Town
 
 pytestmark = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
 
@@ -249,6 +250,27 @@ def test_document(stage: Stage) -> None:
     for name in NAMES:
         path = stage.folder / name / f"group-{GROUP_ID}-{stage.ids[name][:8]}.document"
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_watch(stage: Stage) -> None:
+    """Whoever watches sees the members, their states, who leads and why, on both ways, and is not seen."""
+    stage.whole()
+    done = subprocess.run(
+        stage.place("c").command(
+            BIN / "ice", "election", "watch", "test", "--once", "--json", "--config", stage.folder / "c.toml"
+        ),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    last = next(each for each in reversed(told) if each["event"] == "election")
+    assert last["leader"] == stage.ids["a"]
+    assert [each["name"] for each in last["members"]] == list(NAMES)
+    assert {way for each in last["members"] for way in each["heard_s_ago"]} == {"rallypoint", "multicast"}
+    assert last["summary"].startswith("a leads")
 
 
 def test_hostile_ballots(stage: Stage) -> None:
