@@ -135,7 +135,10 @@ def decode(data: bytes, group_id: str, members: Collection[str], salts: Sequence
     if ballot.id not in members:
         raise BallotRefused(Reason.NOT_MEMBER, f"{_shown(ballot.id)} is no member of the group {group_id}")
     del value["hmac"]
-    signed = canonical(value)
+    try:
+        signed = canonical(value)
+    except UnicodeEncodeError:  # half a surrogate pair can be escaped in JSON, and is no text
+        raise BallotRefused(Reason.JSON, "expected text that UTF-8 can carry") from None
     expected = code.encode()
     found = False
     for salt in salts:
@@ -150,7 +153,10 @@ def decode(data: bytes, group_id: str, members: Collection[str], salts: Sequence
 
 def canonical(value: object) -> bytes:
     """JSON with sorted keys, no white space, and letters outside ASCII as they are, in UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
+
+
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -158,7 +164,6 @@ def _object(data: bytes) -> dict[str, Any]:
         raise BallotRefused(Reason.SIZE, f"expected 1 to {MAX_BALLOT} bytes, found {len(data)}")
     try:
         value = _DECODER.decode(data.decode())
-        canonical(value)  # half a surrogate pair is JSON, and no text
     except (ValueError, RecursionError) as error:
         raise BallotRefused(Reason.JSON, f"expected a JSON object, {type(error).__name__}") from None
     if not isinstance(value, dict):
