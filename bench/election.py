@@ -81,9 +81,9 @@ class Member:
     def last(self, what: str) -> float:
         """When it said this last; 0: never."""
         times = [0.0]
-        for line in self.log.read_text("utf-8", "replace").splitlines():
+        for line in self.log.read_text("utf-8", "replace").splitlines(keepends=True):
             word, _, at = line.partition(" ")
-            if word == what:
+            if word == what and at.endswith("\n"):
                 times.append(float(at))
         return times[-1]
 

@@ -143,7 +143,8 @@ class Daemon(LoggingService):
             title="ice reflector",
             pages={"/election": self._election_page},
         )
-        self.election = self._election(reactor, loaded, links)
+        self._reactor = reactor
+        self.election = self._election(loaded, links)
         self._attach(self.heartbeat)
         listen = config.reflector.http.listen
         if listen is not None:
@@ -197,7 +198,7 @@ class Daemon(LoggingService):
         loaded = load(self.loaded.path)
         plan = Plan.of(loaded.config, self.reflector.plan)
         different = changes(self.loaded.config, loaded.config, SECTIONS)
-        group = None if self.election is None else self._rules(loaded)
+        group = self._rules(loaded)
         self.reflector.reload(plan)
         if self.election is not None and group is not None:
             self.election.configure(group)
@@ -213,11 +214,11 @@ class Daemon(LoggingService):
 
     # -- the server group ----------------------------------------------------------------------------------------------
 
-    def _election(self, reactor: Any, loaded: Loaded, links: RallypointNetwork) -> Election | None:
+    def _election(self, loaded: Loaded, links: RallypointNetwork) -> Election | None:
         """The election of this reflector, None where it is alone: no server group has it as a member."""
         if not loaded.config.server_groups:
             return None
-        id = passport_of(loaded, reactor).id
+        id = passport_of(loaded, self._reactor).id
         settings = server_group(loaded, id)
         if settings is None:
             return None
@@ -227,18 +228,24 @@ class Daemon(LoggingService):
             id,
             links,
             ReflectorWork(self.reflector),
-            reactor,
+            self._reactor,
             wall=time.time,
             environ=os.environ,
             stuck=self._stuck,
         )
         self.reflector.guard(lambda: election.may_act)
-        add_election_metrics(self.metrics, election, reactor.seconds)
+        add_election_metrics(self.metrics, election, self._reactor.seconds)
         return election
 
-    def _rules(self, loaded: Loaded) -> Group:
-        """The rules of our server group by another configuration. Raises :class:`LocalError` where we are no member any more."""
-        assert self.election is not None
+    def _rules(self, loaded: Loaded) -> Group | None:
+        """The rules of our server group by another configuration. Raises :class:`LocalError` where we are in another, or in none any more, or in one at last."""
+        if self.election is None:
+            groups = loaded.config.server_groups
+            if groups and server_group(loaded, passport_of(loaded, self._reactor).id) is not None:
+                raise LocalError(
+                    f"{loaded.path}: this reflector is in a server group now: restart it for that"
+                )
+            return None
         settings = server_group(loaded, UUID(self.election.own_id))
         if settings is None or str(settings.id) != self.election.group.id:
             raise LocalError(
