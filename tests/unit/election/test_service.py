@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,7 +20,7 @@ from ice.election.status import REPUBLISH_S, Shown, judge
 from ice.observe.metrics import Metrics
 
 from .groups import GROUP_ID, MS, SALT, group
-from .kit import Party
+from .kit import PLACE, Party
 
 CYCLE = 0.1
 
@@ -241,6 +243,23 @@ class Refusing(Case):
         self.assertEqual((tally.leader, tally.term), before)
         refused = party.elections["b"].ways[1].refused
         self.assertEqual(refused, {"clear": 1, "foreign": 1})
+
+    @given(st.lists(st.binary(max_size=80), max_size=5))
+    @settings(max_examples=30, deadline=None)
+    def test_any_bytes(self, messages: list[bytes]) -> None:
+        """Whatever comes on either way, sealed or not, nothing happens but that it is counted."""
+        party = Party(group(3, cycle_s=CYCLE))
+        party.start()
+        party.pass_by(5 * CYCLE, 0.02)
+        before = party.leaders
+        for data in messages:
+            for begin in (b"", b"{", b"\0", b"\x01{", b"\x02", b"\x03", b"\x04{"):
+                party.ether.sockets[1].received([(begin + data, PLACE.tx)])
+                for way in party.elections["b"].ways:
+                    party.elections["b"].heard(way, begin + data)
+        party.pass_by(2 * CYCLE, 0.02)
+        self.assertEqual(party.leaders, before)
+        self._end(party)
 
     def test_sealed_streams_hear_no_strangers(self) -> None:
         """On the Rallypoints' stream, what was not sealed with the group's key is not even looked at."""
