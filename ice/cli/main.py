@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "who": ("ice.cli.who:who", "Show who is in a mission, where, and how they are; or be seen there."),
     "watch": ("ice.cli.watch:watch", "Show who is active on multicast groups, live."),
     "election": ("ice.cli.election:election", "See which satellite of a group works; try a group on paper."),
+    "patch": ("ice.cli.patch:patch", "Join channels, and part them: the patch server of this machine."),
     "status": ("ice.cli.status:status", "Ask a running daemon how it is, or how its mesh is."),
     "trace": ("ice.cli.mesh:trace", "Show the way of a stream through the mesh, and each hop's delay."),
     "doctor": (

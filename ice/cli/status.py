@@ -1,4 +1,5 @@
-"""``ice status``: ask a running Rallypoint how it is, over its status page; with ``--mesh``, how its mesh is; with ``--reflectors``, a reflector."""
+"""``ice status``: ask a running Rallypoint how it is, over its status page; with ``--mesh``, how its mesh is; with ``--reflectors``, a reflector; with
+``--patches``, a patch server."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from ice.cli.display import duration
 from ice.cli.mesh import show_mesh, whole
 from ice.cli.options import config_option, json_option
 from ice.cli.pages import TIMEOUT_S, fetch_object, site
+from ice.cli.patches import patch_site, show_patches
 from ice.cli.reflectors import reflector_site, show_reflectors
 
 MAX_ROWS = 50  # of links and streams on a screen; --json shows all that the daemon tells
@@ -30,19 +32,28 @@ MAX_ROWS = 50  # of links and streams on a screen; --json shows all that the dae
 )
 @click.option("--mesh", is_flag=True, help="Show the other Rallypoints instead, and how each is reached.")
 @click.option("--reflectors", is_flag=True, help="Ask the reflector of this machine instead: its rules.")
+@click.option("--patches", is_flag=True, help="Ask the patch server of this machine instead: its patches.")
 @json_option
 def status(
-    config: Path | None, url: str | None, timeout: float, mesh: bool, reflectors: bool, as_json: bool
+    config: Path | None,
+    url: str | None,
+    timeout: float,
+    mesh: bool,
+    reflectors: bool,
+    patches: bool,
+    as_json: bool,
 ) -> int:
     """Ask a running Rallypoint how it is.
 
     Exit status 0 when it runs and welcomes newcomers, else 1; with --mesh: 0 when all is well and every Rallypoint that is
-    wanted can be reached, by whatever way, else 1; with --reflectors: 0 when every rule does its work, else 1.
+    wanted can be reached, by whatever way, else 1; with --reflectors: 0 when every rule does its work, else 1; with --patches: 0 when every patch that is on does.
     """
-    if mesh and reflectors:
-        raise click.UsageError("--mesh is a Rallypoint's, --reflectors a reflector's: ask for one of the two")
+    if mesh + reflectors + patches > 1:
+        raise click.UsageError(
+            "--mesh is a Rallypoint's, --reflectors a reflector's, --patches a patch server's: ask for one of them"
+        )
     page = "mesh" if mesh else "status"
-    where = reflector_site(config, url) if reflectors else site(config, url)
+    where = (patch_site if patches else reflector_site if reflectors else site)(config, url)
     answer = fetch_object(f"{where}/{page}", timeout_s=timeout)
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
@@ -50,6 +61,8 @@ def status(
         show_mesh(answer, Console())
     elif reflectors:
         show_reflectors(answer, Console())
+    elif patches:
+        show_patches(answer, Console())
     else:
         show(answer, Console())
     return 0 if (whole(answer) if mesh else answer.get("ready") is True) else 1

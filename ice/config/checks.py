@@ -24,6 +24,7 @@ from ice.config.load import Loaded
 from ice.config.problems import Problem, dotted
 from ice.errors import IceError, LocalError
 from ice.net.addresses import Address
+from ice.patch.channels import Plan
 from ice.rallypoint.peering import MAX_TEXT, PeeringError, PeeringFile, plan_of, read_peering
 from ice.security.certificates import (
     BadIdentity,
@@ -80,20 +81,28 @@ class Purpose(StrEnum):
     CLIENT = "client"  # opens links with [identity]: a person, or a satellite
     RALLYPOINT = "rallypoint"  # accepts links with [rallypoint]
     REFLECTOR = "reflector"  # opens links with [identity], and passes on what others say
+    PATCH = "patch"  # likewise
 
 
 _SECTION = {
     Purpose.CLIENT: "identity",
     Purpose.RALLYPOINT: "rallypoint",
     Purpose.REFLECTOR: "identity",
+    Purpose.PATCH: "identity",
 }
 _ROLES = {
     Purpose.CLIENT: (Role.CLIENT, Role.SATELLITE),
     Purpose.RALLYPOINT: (Role.RALLYPOINT,),
     Purpose.REFLECTOR: (Role.SATELLITE,),
+    Purpose.PATCH: (Role.SATELLITE,),
 }
 #: What to make where there is none.
-_WANTED_ROLE = {Purpose.CLIENT: "client", Purpose.RALLYPOINT: "rallypoint", Purpose.REFLECTOR: "satellite"}
+_WANTED_ROLE = {
+    Purpose.CLIENT: "client",
+    Purpose.RALLYPOINT: "rallypoint",
+    Purpose.REFLECTOR: "satellite",
+    Purpose.PATCH: "satellite",
+}
 
 
 def problem_finding(problem: Problem, severity: Severity) -> Finding:
@@ -113,12 +122,24 @@ def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()
             findings += _check_leaf(loaded, purpose, trust, now)
     if Purpose.REFLECTOR in wanted:
         findings += _check_reflector(loaded)
+    if Purpose.PATCH in wanted:
+        findings += _check_patches(loaded)
     if Purpose.RALLYPOINT in wanted:
         findings += _check_names(loaded)
         for index in range(len(loaded.config.federations)):
             findings += _check_federation(loaded, index, trust, now)
         findings += _check_mesh(loaded)
     return findings
+
+
+def _check_patches(loaded: Loaded) -> list[Finding]:
+    """Missions and bridges as the patch server reads them."""
+    try:
+        plan = Plan.of(loaded.config)
+    except IceError as error:
+        return [Finding(Severity.ERROR, str(loaded.path), str(error), key="patch")]
+    told = [*plan.remarks, *(refusal.message for refusal in plan.refused)]
+    return [Finding(Severity.WARNING, str(loaded.path), text, key="patch") for text in told]
 
 
 def _purposes(loaded: Loaded) -> set[Purpose]:

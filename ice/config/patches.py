@@ -1,4 +1,4 @@
-"""``[[patches]]``: which streams are joined so that their people hear each other, for ``ice-patch``.
+"""``[[patches]]``: which streams are joined so that their people hear each other; ``[patch]``: how ``ice-patch``, which joins them, runs here.
 
 A stream is in at most one enabled patch: that rule is what keeps a circle of patches from ever being built. A
 patch that waits (``enabled = false``) may name any stream.
@@ -6,15 +6,67 @@ patch that waits (``enabled = false``) may name any stream.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from ice.config.fields import Listed, Section, Text, within_bytes
+from ice.config.fields import (
+    RESTART,
+    FileName,
+    Listed,
+    OptionalFileName,
+    OptionalListenAddress,
+    Section,
+    Text,
+    within_bytes,
+)
 from ice.config.reflector import StreamId
+from ice.net.addresses import Address
 
 MAX_PATCHES = 4_096
 MIN_STREAMS = 2
 MAX_STREAMS = 128  # the bound of a bridge in the original
+MAX_GAIN_DB = 20.0  # either way: ten times the amplitude
+MAX_MISSIONS = 64
+
+
+class PatchHttpSettings(Section):
+    """The patch server's status pages: /healthz /readyz /metrics /status."""
+
+    listen: Annotated[OptionalListenAddress, RESTART] = Field(
+        Address("127.0.0.1", 7482),
+        description="Where the status pages are served, without encryption; empty: not at all.",
+    )
+
+
+class PatchServerSettings(Section):
+    """The patch server of this machine (twistd ice-patch)."""
+
+    missions: Listed[FileName] = Field(
+        (),
+        max_length=MAX_MISSIONS,
+        description="Mission files (not sealed with a password) that say how each stream is coded and sealed; streams of no mission are Opus in clear.",
+    )
+    bridges_file: OptionalFileName = Field(
+        None, description="Bridges file (bridges.json) with more patches than [[patches]] has; empty: none."
+    )
+    control: Annotated[OptionalFileName, RESTART] = Field(
+        None,
+        description="Unix socket by which ice patch controls the server; empty: patch.sock in the service's runtime folder, or the person's state folder.",
+    )
+    operators: Annotated[Text, within_bytes(64), RESTART] = Field(
+        "", description="Unix group whose people may use that socket too; empty: only the server's own user."
+    )
+    http: PatchHttpSettings = Field(default_factory=PatchHttpSettings)
+
+
+class GainSettings(Section):
+    """How loud a stream of the patch above is for the others. For the mode mixed."""
+
+    stream: StreamId = Field(description="Id of the stream, which is one of the patch's.", examples=["north"])
+    gain_db: float = Field(
+        0.0, ge=-MAX_GAIN_DB, le=MAX_GAIN_DB, description="Decibels louder than it is, or softer (negative)."
+    )
+    automatic: bool = Field(False, description="Follow its speech, so that all streams are equally loud.")
 
 
 class PatchSettings(Section):
@@ -42,6 +94,7 @@ class PatchSettings(Section):
         description="How speech passes: relay (as it is, with the other stream's key), transcode (coded anew for each stream, "
         "every talker by himself) or mixed (one anonymous mix for each stream).",
     )
+    gains: Listed[GainSettings] = Field((), max_length=MAX_STREAMS)
 
     @field_validator("streams")
     @classmethod
@@ -53,6 +106,22 @@ class PatchSettings(Section):
                     "twice", "{stream} is listed twice", {"stream": stream[:40], "below": index}
                 )
             seen.add(stream)
+        return value
+
+    @field_validator("gains")
+    @classmethod
+    def _of_its_streams(
+        cls, value: tuple[GainSettings, ...], info: ValidationInfo
+    ) -> tuple[GainSettings, ...]:
+        left = set(info.data.get("streams", [each.stream for each in value]))
+        for index, each in enumerate(value):
+            if each.stream not in left:
+                raise PydanticCustomError(
+                    "stream",
+                    "{stream} is no stream of this patch, or has its gain already",
+                    {"stream": each.stream[:40], "below": index},
+                )
+            left.discard(each.stream)
         return value
 
 

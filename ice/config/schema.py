@@ -35,7 +35,7 @@ from ice.config.fields import (
 )
 from ice.config.groups import MAX_GROUPS, GroupSettings, MeshSettings, distinct_names
 from ice.config.multicast import MulticastSettings
-from ice.config.patches import MAX_PATCHES, PatchSettings, distinct_patches
+from ice.config.patches import MAX_PATCHES, PatchServerSettings, PatchSettings, distinct_patches
 from ice.config.reflector import ReflectorSettings
 from ice.config.reports import ReportSettings
 from ice.config.traffic import TrafficSettings
@@ -416,6 +416,7 @@ class Config(Section):
         (), max_length=MAX_SERVER_GROUPS
     )
     reflector: ReflectorSettings = Field(default_factory=ReflectorSettings)
+    patch: PatchServerSettings = Field(default_factory=PatchServerSettings)
     patches: Annotated[Listed[PatchSettings], AfterValidator(distinct_patches)] = Field(
         (), max_length=MAX_PATCHES
     )

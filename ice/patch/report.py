@@ -4,7 +4,7 @@
 "groups":{"count","detail":[{"id","name","state","rxTraffic":{"packets","bytes","errors"},"txTraffic":{…}}]}}``; ``ts`` in Unix seconds.
 
 States of bridges: −1 error, 0 none, 1 ok, 2 creating, 3 deleted; of groups −1 error, 0 none, 1 ok, 2 creating, 3 joining, 4 left, 5 disconnected, 6 deleted. What is ours besides
-stands in keys of its own: ``why``, ``mode``, ``sealing``, ``refused``.
+stands in keys of its own: ``why``, ``mode``, ``enabled``, ``sealing``, ``refused``.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def report(
             "groups": list(patch.stream_ids),
             "state": ERROR if refusal is not None else NONE if status is None else status.state,
             "mode": str(patch.mode),
+            "enabled": patch.enabled,
         }
         if refusal is not None:
             bridge["why"] = refusal.message

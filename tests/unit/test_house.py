@@ -37,6 +37,8 @@ LAYERS = [
         "services",
         ["ice.reflector.elected", "ice.reflector.status", "ice.reflector.stream", "ice.reflector.snooping"],
     ),
+    ("services", ["ice.patch.control", "ice.patch.elected", "ice.patch.joint", "ice.patch.status"]),
+    ("mechanisms", ["ice.patch.channels", "ice.patch.store"]),  # know our configuration, and the disk
     ("ground", ["ice", "ice.errors", "ice.net.addresses", "ice.printable"]),
     ("mechanisms", ["ice.net", "ice.net.*", "ice.config", "ice.config.*", "ice.observe", "ice.observe.*"]),
     ("mechanisms", ["ice.security.contexts"]),  # speaks Twisted's TLS interfaces

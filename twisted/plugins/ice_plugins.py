@@ -8,3 +8,9 @@ rallypoint = ServiceMaker(
 reflector = ServiceMaker(
     "ice reflector", "ice.daemons.reflector", "Tie streams to multicast groups.", "ice-reflector"
 )
+patch = ServiceMaker(
+    "ice patch server",
+    "ice.daemons.patch",
+    "Join channels, so that their people hear each other.",
+    "ice-patch",
+)

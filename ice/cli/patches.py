@@ -1,0 +1,171 @@
+"""``ice status --patches`` and ``ice patch list``: each patch of a patch server, how it stands, its streams, and who talks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ice.cli.display import duration
+from ice.errors import LocalError
+from ice.printable import printable
+
+MAX_ROWS = 50  # patches, and streams, on a screen; --json shows all that the daemon tells
+_BRIDGE = {1: ("on", "green"), 0: ("off", "dim"), -1: ("refused", "bold red")}
+_STANDBY = "standby", "cyan"
+_GROUP = {
+    1: ("joined", "green"),
+    3: ("joining", "yellow"),
+    5: ("disconnected", "bold red"),
+    -1: ("silent", "bold red"),
+}
+
+
+def patch_site(config: Path | None, url: str | None) -> str:
+    """Where the patch server's status pages are; without a slash at the end."""
+    if url:
+        return url.rstrip("/")
+    from ice.config.load import load
+
+    loaded = load(config)
+    listen = loaded.config.patch.http.listen
+    if listen is None:
+        raise LocalError(f"{loaded.path}: patch.http.listen is empty: there is no status page to ask")
+    return f"http://{listen}"
+
+
+def show_patches(answer: Mapping[str, Any], console: Console) -> None:
+    """Write the status for a person. What is missing in it, because the daemon is older or newer, is left out."""
+    ready = answer.get("ready") is True
+    why = "" if ready else f", not ready: {_words(answer.get('why_not_ready')) or 'no reason given'}"
+    head = Text(f"{_words(answer.get('daemon') or 'daemon')} is {_words(answer.get('state') or '?')}{why}")
+    head.stylize("bold green" if ready else "bold yellow")
+    console.print(head)
+    links = [
+        f"{_words(each.get('name') or '?')} at {_words(each.get('address'))}"
+        for each in _rows(answer.get("rallypoints"))
+    ]
+    facts = [
+        ("up for", duration(answer.get("uptime"))),
+        ("version", answer.get("version")),
+        ("linked to", "; ".join(links) or f"nobody: {_words(answer.get('why_no_link')) or '?'}"),
+    ]
+    for label, value in facts:
+        if value:
+            console.print(Text(f"  {label + ':':<13}{_words(value)}"))
+    bridges, groups = _detail(answer, "bridges"), _detail(answer, "groups")
+    names = {each.get("id"): each.get("name") for each in groups}
+    _bridges(
+        [
+            {
+                **each,
+                "streams": [names.get(stream) or stream for stream in each.get("groups") or ()],
+            }
+            for each in bridges
+        ],
+        console,
+    )
+    if groups:
+        _groups(groups, console)
+    for talker in _rows(answer.get("talkers"))[:MAX_ROWS]:
+        who = _words(talker.get("alias")) or _words(talker.get("ssrc"))
+        held = "" if talker.get("passed") is True else ", held back"
+        console.print(Text(f"  {who} talks on {_words(talker.get('stream'))}{held}"))
+
+
+def show_list(answer: Mapping[str, Any], console: Console) -> None:
+    """Write the list of patches for a person."""
+    rows = []
+    for each in _rows(answer.get("patches")):
+        streams = [
+            stream.get("stream") if isinstance(stream, Mapping) else stream
+            for stream in each.get("streams") or ()
+        ]
+        rows.append({**each, "streams": streams})
+    _bridges(rows, console)
+
+
+def _bridges(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    if not rows:
+        console.print(Text("  patches: none; make one with: ice patch add ID STREAM STREAM"))
+        return
+    table = Table(title=f"patches: {len(rows)}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("id", "name", "mode", "state", "streams"):
+        table.add_column(heading, overflow="fold")
+    for each in rows[:MAX_ROWS]:
+        number = _number(each.get("state"))
+        state, colour = _BRIDGE.get(number, ("?", "yellow"))
+        if number == 0 and each.get("enabled") is True:
+            state, colour = _STANDBY
+        told = Text(state, style=colour)
+        if each.get("why"):
+            told.append(f": {_words(each['why'])}")
+        streams = each.get("streams")
+        table.add_row(
+            Text(_words(each.get("id"))),
+            Text(_words(each.get("name"))),
+            Text(_words(each.get("mode"))),
+            told,
+            Text(", ".join(map(_words, streams if isinstance(streams, list) else ()))),
+        )
+    console.print(table)
+    _more(len(rows), console)
+
+
+def _groups(rows: list[Mapping[str, Any]], console: Console) -> None:
+    table = Table(title=f"streams: {len(rows)}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("stream", "state", "key"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("heard", "sent"):
+        table.add_column(heading, justify="right")
+    table.add_column("not passed on", overflow="fold")
+    for each in rows[:MAX_ROWS]:
+        state, colour = _GROUP.get(_number(each.get("state")), ("?", "yellow"))
+        told = Text(state, style=colour)
+        if state not in ("joined", "?") and each.get("why"):
+            told.append(f": {_words(each['why'])}")
+        refused = each.get("refused")
+        table.add_row(
+            Text(_words(each.get("name") or each.get("id"))),
+            told,
+            Text(_words(each.get("sealing"))),
+            _packets(each.get("rxTraffic")),
+            _packets(each.get("txTraffic")),
+            Text(", ".join(f"{_words(count)} {_words(word)}" for word, count in refused.items()))
+            if isinstance(refused, Mapping)
+            else "",
+        )
+    console.print(table)
+    _more(len(rows), console)
+
+
+def _more(count: int, console: Console) -> None:
+    if count > MAX_ROWS:
+        console.print(Text(f"  … and {count - MAX_ROWS} more (see --json)"))
+
+
+def _detail(answer: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    value = answer.get(key)
+    return _rows(value.get("detail") if isinstance(value, Mapping) else None)
+
+
+def _rows(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+
+
+def _packets(value: Any) -> str:
+    found = value.get("packets") if isinstance(value, Mapping) else None
+    return f"{found:,}" if isinstance(found, int) else "?"
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 99
+
+
+def _words(value: Any) -> str:
+    return "" if value is None else printable(str(value), 400)

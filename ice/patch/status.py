@@ -1,0 +1,156 @@
+"""What a patch server says of itself: one JSON-able value for people and ``ice status --patches``, and figures for Prometheus.
+
+The value has the shape of the original's bridge service (:mod:`ice.patch.report`), with what is ours beside it. Metrics are labelled with words of fixed sets, never with a stream or a talker: a list may have
+4,096 patches.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import ice
+from ice.observe.metrics import Metrics
+from ice.patch.outcome import MemberStatus, PatchStatus
+from ice.patch.report import report
+from ice.patch.service import PatchServer
+
+MAX_TALKERS: Final = 64  # shown
+STATES: Final = ("open", "closed", "standby", "refused", "off")
+
+
+def status_of(server: PatchServer, id: str) -> dict[str, Any]:
+    """The whole state of the server ``id``, as JSON-able values; times in seconds, round trips in milliseconds."""
+    running = _running(server)
+    network = server.network
+    told = report(
+        server.listing.patches,
+        running,
+        server.standing,
+        id=id,
+        version=ice.__version__,
+        unix_s=server.unix_s,
+        uptime_s=server.uptime_s,
+        names={stream: channel.shown for stream, channel in server.plan.channels.items()},
+    )
+    return told | {
+        "daemon": "ice-patch",
+        "state": "active" if server.is_active else "standby",
+        "ready": server.ready() is None,
+        "why_not_ready": server.ready() or "",
+        "rallypoints": [
+            {
+                "address": str(home.address),
+                "name": home.name,
+                "rtt_ms": None if home.round_trip_s is None else round(home.round_trip_s * 1_000, 1),
+                "age_s": round(home.age_s, 1),
+            }
+            for home in network.homes
+        ],
+        "why_no_link": "" if network.up else network.why,
+        "talkers": [
+            {
+                "patch": status.id,
+                "stream": talker.stream,
+                "ssrc": f"{talker.ssrc:08x}",
+                "alias": talker.alias,
+                "priority": talker.priority,
+                "emergency": talker.emergency,
+                "passed": talker.passed,
+            }
+            for status in running.values()
+            for talker in status.talkers
+        ][:MAX_TALKERS],
+        "loops": {id: dict(status.loops) for id, status in running.items() if status.loops},
+        "changes": dict(server.asked),
+    }
+
+
+def states_of(server: PatchServer) -> dict[str, str]:
+    """How each patch stands, in a word of :data:`STATES`."""
+    found = {}
+    for patch in server.listing.patches:
+        joint = server.joints.get(patch.id)
+        if not patch.enabled:
+            state = "off"
+        elif joint is None:
+            state = "refused"
+        elif joint.down is not None:
+            state = "closed"
+        else:
+            state = "open" if server.is_active else "standby"
+        found[patch.id] = state
+    return found
+
+
+def add_metrics(metrics: Metrics, server: PatchServer) -> None:
+    """Register every figure of ``server``; they are read when somebody asks."""
+    begin = "ice_patch_"
+    gauge, counter = metrics.gauge, metrics.counter
+    metrics.info(begin + "info", "Constant 1; what runs here.", version=ice.__version__)
+    gauge(begin + "uptime_seconds", "Time since the start.", lambda: server.uptime_s)
+    gauge(begin + "active", "1 while it speaks, 0 as a standby.", lambda: float(server.is_active))
+    gauge(begin + "links", "Links to Rallypoints.", lambda: len(server.network.homes))
+    gauge(
+        begin + "patches",
+        "Patches of the list, by state.",
+        lambda: dict.fromkeys(STATES, 0) | Counter(states_of(server).values()),
+        ("state",),
+    )
+    gauge(
+        begin + "talkers",
+        "Who talks now in a patch.",
+        lambda: sum(len(status.talkers) for status in _running(server).values()),
+    )
+
+    def sums(figure: Callable[[MemberStatus, str], int]) -> Callable[[], dict[str, float]]:
+        return lambda: {way: sum(figure(each, way) for each in _members(server)) for way in ("in", "out")}
+
+    labels = ("direction",)
+    gauge(
+        begin + "packets",
+        "Packets of the patches that are served now, heard (in) and passed on or said (out); of a patch that is switched off they are gone.",
+        sums(lambda each, way: (each.rx if way == "in" else each.tx).packets),
+        labels,
+    )
+    gauge(
+        begin + "bytes",
+        "The same in bytes.",
+        sums(lambda each, way: (each.rx if way == "in" else each.tx).bytes),
+        labels,
+    )
+    gauge(
+        begin + "refused",
+        "Packets heard and not passed on, of the patches that are served now, by reason.",
+        lambda: _refused(server),
+        ("reason",),
+    )
+    gauge(
+        begin + "circles",
+        "Packets that told of a circle, of the patches that are served now, by how.",
+        lambda: sum((Counter(status.loops) for status in _running(server).values()), Counter()),
+        ("how",),
+    )
+    counter(
+        begin + "changes_total",
+        "Changes of the list that were asked for here: done, or why not.",
+        lambda: dict(server.asked),
+        ("outcome",),
+    )
+
+
+def _running(server: PatchServer) -> Mapping[str, PatchStatus]:
+    now = server.network.seconds()
+    return {id: joint.engine.status(now) for id, joint in server.joints.items()}
+
+
+def _members(server: PatchServer) -> list[MemberStatus]:
+    return [each for status in _running(server).values() for each in status.members]
+
+
+def _refused(server: PatchServer) -> dict[str, int]:
+    refused: Counter[str] = Counter()
+    for each in _members(server):
+        refused.update(each.refused)
+    return dict(refused)
