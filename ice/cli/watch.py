@@ -7,7 +7,6 @@ this machine, which is the first thing to know about a radio that nobody hears.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -65,8 +64,9 @@ def watch(
     ended as asked, 1 when none of the groups could be heard.
     """
     from ice.cli import loop
+    from ice.config.load import load, load_if_any
 
-    loaded = _configuration(config, needed=not groups)
+    loaded = load_if_any(config) if groups else load(config)
     found = watchlist(groups, loaded, interface=interface, ask=ask, password_file=password_file)
 
     async def main(reactor: Any, stop: loop.Stop) -> int:
@@ -84,24 +84,6 @@ def watch(
             return picture.summarise(table=once is not None and not as_json)
 
     return loop.run(main, verbosity=verbosity())
-
-
-def _configuration(path: Path | None, *, needed: bool) -> Any:
-    """The configuration; none where none is found and none is needed."""
-    from ice.config.load import PLACES, load
-    from ice.config.problems import ConfigError
-
-    try:
-        return load(path)
-    except ConfigError:
-        if (
-            needed
-            or path is not None
-            or os.environ.get("ICE_CONFIG")
-            or any(each.exists() for each in PLACES)
-        ):
-            raise  # one that is there and wrong is not passed over
-        return None
 
 
 @attrs.define(eq=False)

@@ -107,7 +107,7 @@ def test_two_ends(place: Place) -> None:
     assert LONG_S * 1_000 - 1 <= found["uncertainty_ms"] < LONG_S * 1_000 + SLOW_MS
     assert found["grade"] == "acceptable"
     assert found["complete"]
-    assert "of 1 runs" in answered, (answered, complained)
+    assert "of 1 run" in answered, (answered, complained)
     echo = told(echoed)
     assert (echo["there"]["sent"], echo["there"]["lost"], echo["back"]) == (50, 0, None)
     assert parrot.returncode == 0
