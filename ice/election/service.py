@@ -131,7 +131,7 @@ class Election(Service):
         now = self._clock.seconds()
         self.tally = self._new_tally()
         for way in self.ways:
-            way.start(self, now)
+            way.start(self, now, reports=False)
         self.share.start()
         self._act()
 
@@ -280,6 +280,7 @@ class Election(Service):
         finally:
             self._acting = False
         if changed:
+            self.share.turn()
             self._publish()
         self._rearm()
 
@@ -346,6 +347,7 @@ class Election(Service):
             self.tally.tick(now, unix_ms)
             self._health()
         self._act()
+        self.share.turn()
         if now >= self._published_at + REPUBLISH_S:
             self._publish()
             self._rearm()

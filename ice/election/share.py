@@ -23,7 +23,7 @@ from ice.election.document import (
 )
 from ice.election.keeping import keep, kept
 from ice.election.rules import Group
-from ice.election.sharing import Keep, Say, Sharing
+from ice.election.sharing import NEVER, Keep, Say, Sharing
 from ice.errors import IceError, LocalError
 from ice.net.clock import Clock, DelayedCall
 
@@ -91,6 +91,13 @@ class Share:
         if self._running:
             self._stand()
             self.sharing.receive(data, *self._times())
+            self._do()
+
+    def turn(self) -> None:
+        """Once a cycle, and when we begin or cease to lead."""
+        if self._running:
+            self._stand()
+            self.sharing.tick(*self._times())
             self._do()
 
     def reached(self) -> None:
@@ -165,18 +172,19 @@ class Share:
         if not self._running:
             return
         due = self.sharing.deadline
-        if self._timer is not None and self._timer.active():
+        if self._timer is not None:
             if self._timer_at <= due:
                 return
             self._timer.cancel()
+            self._timer = None
+        if due == NEVER:
+            return
         self._timer_at = due
         self._timer = self._clock.callLater(max(LEAST_WAIT_S, due - self._clock.seconds()), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
-        self._stand()
-        self.sharing.tick(*self._times())
-        self._do()
+        self.turn()
 
     def _read(self) -> Document | None:
         if self.path is None:

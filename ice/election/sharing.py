@@ -128,7 +128,7 @@ class Sharing:
     def stand(self, leads: bool, leader: str | None, now: float) -> None:
         """Whether we lead, and who does; call it before every other input."""
         if leads and not self.leads:
-            self._announce_at = now  # so that everybody knows at once what counts
+            self._correct_at = now  # so that everybody knows at once what counts
         self.leads, self.leader = leads, leader
 
     def receive(self, data: bytes, now: float, unix_ms: int) -> None:
@@ -169,10 +169,11 @@ class Sharing:
 
     def reached(self, now: float) -> None:
         """A way to the others has opened: whoever may announce does so soon."""
-        self._announce_at = min(self._announce_at, now + self._moment())
+        if self.leads or self.leader is None:
+            self._correct_at = min(self._correct_at, now + self._moment())
 
     def tick(self, now: float, unix_ms: int) -> None:
-        """It is :attr:`deadline`, or another moment."""
+        """It is :attr:`deadline`, or another moment; called once a cycle in any case."""
         if now >= self._send_at:
             self._burst(now)
         if now >= self._former_at:
@@ -197,10 +198,10 @@ class Sharing:
 
     @property
     def deadline(self) -> float:
-        """When :meth:`tick` is to be called next."""
+        """When :meth:`tick` is to be called besides once a cycle: what cannot wait for that."""
         ask_at = NEVER if self._collection is None else self._collection.ask_at
         said_at = min(self._correct_at, self._confirm_at, self._former_at)
-        return min(self._announce_at, self._send_at, said_at, ask_at)
+        return min(self._send_at, said_at, ask_at)
 
     def holders(self) -> frozenset[str]:
         """Members that are known to have our document, ourselves included."""
@@ -220,7 +221,7 @@ class Sharing:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _pause(self, times: int) -> float:
-        return max(ANNOUNCE_S, self.group.cycle_s) * times * self._random.uniform(0.9, 1.1)
+        return max(ANNOUNCE_S, self.group.cycle_s) * (times - self._random.uniform(0.05, 0.15))
 
     def _moment(self) -> float:
         return self._random.uniform(*CORRECT_S)

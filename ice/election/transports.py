@@ -4,7 +4,7 @@
 way        ballots                                                             everything else of the group
 ========== =================================================================== =================================
 Rallypoint on the stream ``__election_<group id>``, sealed with the group's key on the same stream, sealed likewise
-multicast  in clear, as documented; they are signed                            0x00 ‖ stream key (8) ‖ sealed
+multicast  in clear, as documented; they are signed                            0x00 ‖ stream key (8) ‖ sealed; reports: 0x04 ‖ …
 ========== =================================================================== =================================
 
 *Everything else* is the group document and members' reports (:mod:`ice.election.messages`); their first byte is less than a ballot's ``{``, so a message is told from a ballot
@@ -28,6 +28,7 @@ from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
 
+from ice.election.messages import Kind
 from ice.election.rules import Group
 from ice.election.status import HEALTHY, NOT_RUNNING, UNHEALTHY, Transport
 from ice.link.frame import Flag
@@ -49,6 +50,7 @@ SILENT_CYCLES: Final = 3.0  # nobody heard on a way for this long, and elsewhere
 RALLYPOINT: Final = "rallypoint"
 MULTICAST: Final = "multicast"
 SEALED: Final = b"\0"  # begins what is sealed on multicast
+SEALED_REPORT: Final = bytes([Kind.REPORT])  # likewise, for whoever watches: members need not open it
 _LABEL: Final = b"ice election stream 1"
 _KEY_BYTES: Final = 8
 _RACE: Final = re.compile(rb'"rids":\["([^"\\]{1,64})"')
@@ -102,8 +104,8 @@ class Way:
         self._met: dict[str, float] = {}  # members, and when each was heard here last
         self._up_at = 0.0
 
-    def start(self, hears: Hears, now: float) -> None:
-        """Open the way as soon as that is possible; what comes goes to ``hears``."""
+    def start(self, hears: Hears, now: float, *, reports: bool = True) -> None:
+        """Open the way as soon as that is possible; what comes goes to ``hears``. ``reports``: whether members' reports matter, which a way may drop unopened otherwise."""
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -183,7 +185,7 @@ class RallypointWay(Way):
         self._stream: Stream | None = None
         self._hears: Hears | None = None
 
-    def start(self, hears: Hears, now: float) -> None:
+    def start(self, hears: Hears, now: float, *, reports: bool = True) -> None:
         """See :class:`Way`."""
         if self._stream is None:
             self._hears = hears
@@ -289,7 +291,7 @@ class Air:
                     self._log.failure("a message at {place} could not be taken", place=str(self.place.rx))
 
     def _way(self, data: bytes) -> MulticastWay | None:
-        if data[:1] == SEALED:
+        if data[:1] in (SEALED, SEALED_REPORT):
             found = self._by_key.get(data[1 : 1 + _KEY_BYTES])
         else:
             race = _RACE.search(data, 0, 2_048)
@@ -316,11 +318,13 @@ class MulticastWay(Way):
         self._sealer = None if keyring is None else KeyringSealer(keyring, stream_id)
         self._opener = None if keyring is None else KeyringOpener(keyring, stream_id, plausible=_anything)
         self._hears: Hears | None = None
+        self._reports = True
 
-    def start(self, hears: Hears, now: float) -> None:
+    def start(self, hears: Hears, now: float, *, reports: bool = True) -> None:
         """See :class:`Way`."""
         if not self.running:
             self._hears = hears
+            self._reports = reports
             self.running, self.why = True, "opening"
             self._air.add(self)
 
@@ -350,7 +354,10 @@ class MulticastWay(Way):
         """A datagram for this group, or for none."""
         if self._hears is None:
             return
-        if data[:1] == SEALED:
+        begin = data[:1]
+        if begin == SEALED_REPORT and not self._reports:
+            return
+        if begin in (SEALED, SEALED_REPORT):
             if self._opener is None or data[1 : 1 + _KEY_BYTES] != self.key:
                 self.refused["foreign"] += 1
                 return
@@ -362,7 +369,7 @@ class MulticastWay(Way):
                 self.refused["sealed-ballot"] += 1
                 return
             data = opened
-        elif data[:1] < b"\x20":  # what must be sealed is not
+        elif begin < b"\x20":  # what must be sealed is not
             self.refused[str(Refused.CLEAR)] += 1
             return
         self._hears.heard(self, data)
@@ -381,7 +388,7 @@ class NoWay(Way):
         self.name = name
         self.why = why
 
-    def start(self, hears: Hears, now: float) -> None:
+    def start(self, hears: Hears, now: float, *, reports: bool = True) -> None:
         """See :class:`Way`: nothing happens."""
 
     def stop(self) -> None:

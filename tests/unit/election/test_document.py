@@ -236,6 +236,7 @@ class Room:
         self.leader: str | None = "a"
         self.leaders = {"a"}
         self.said = 0
+        self.cycle_at = 1.0
         for id in "abc":
             self.add(id)
 
@@ -282,13 +283,15 @@ class Room:
     def run(self, seconds: float) -> None:
         end = self.now + seconds
         while True:
-            due = min(each.deadline for each in self.members.values())
+            due = min(self.cycle_at, *(each.deadline for each in self.members.values()))
             if due > end:
                 break
             self.now = max(self.now, due)
+            cycle = self.now >= self.cycle_at
+            self.cycle_at += cycle
             for id, each in self.members.items():
                 self.stand(id)
-                if each.deadline <= self.now:
+                if cycle or each.deadline <= self.now:
                     each.tick(self.now, MS + int(self.now * 1_000))
             self.carry()
         self.now = end
