@@ -343,7 +343,8 @@ class MulticastWay(Way):
             return self._count(self._air.socket.send(data))
         if self._sealer is None:
             return False
-        return self._count(self._air.socket.send(SEALED + self.key + self._sealer.seal(data, self._wall())))
+        begin = SEALED_REPORT if data[:1] == SEALED_REPORT else SEALED
+        return self._count(self._air.socket.send(begin + self.key + self._sealer.seal(data, self._wall())))
 
     def renew(self, keyring: Keyring) -> None:
         """See :class:`Way`."""

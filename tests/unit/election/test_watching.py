@@ -159,6 +159,7 @@ class Showing(SynchronousTestCase):
                 was.path(way, up, why)
 
         heard._hears = Tee()  # type: ignore[attr-defined]
+        heard._reports = True  # type: ignore[attr-defined]  # as who watches starts it
         party.until(lambda: party.leaders == ["a"], 3)
         party.pass_by(1)
         rows = watching.rows(party.clock.seconds())
