@@ -40,7 +40,7 @@ from ice.patch.channel import Channel, Leg, legs
 from ice.patch.floor import PatchFloor, Verdict
 from ice.patch.heading import DATA, Heading, heading
 from ice.patch.keys import Locks
-from ice.patch.loops import Loops
+from ice.patch.loops import Loops, told_of_circle
 from ice.patch.members import Joined, Members
 from ice.patch.outcome import Loop, Out, PatchStatus, TalkerStatus
 from ice.patch.plan import Patch, PatchRefused, check, check_streams
@@ -407,6 +407,8 @@ class Junction:
     # -- within ------------------------------------------------------------------------------------------------------
 
     def _refuse(self, joined: Joined, word: str, now: float, through: tuple[bytes, ...] = ()) -> list[Out]:
+        if not self.active and told_of_circle(word):
+            return []  # what the active server passes on, which is just what keeps us from saying it twice
         joined.refused[word] += 1
         others = [each for each in through if each != self.identity] or self._others
         self._loops.refused(word, joined.channel.stream_id, now, others)

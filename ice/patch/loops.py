@@ -41,6 +41,11 @@ _ADVICE: Final = (
 )
 
 
+def told_of_circle(word: str) -> bool:
+    """Whether a packet that is refused under that word may have come round in a circle."""
+    return word in _HOW
+
+
 class Loops:
     """Of one patch; an engine, time is an argument."""
 

@@ -11,6 +11,7 @@ then the group's document (:attr:`PatchServer.shared`): only the active server c
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -38,6 +39,7 @@ from ice.patch.store import Store
 from ice.streams.rallypoint import RallypointNetwork
 
 PULSE_S: Final = 1.0  # how often circles are told, and a list that the group has not got yet is offered again
+SETTLE_S: Final = 2.0  # after a take-over what comes back may be the last words of the server that was active
 BY_FILES: Final = "the configuration"
 Change = Callable[[PatchList, int, Mapping[str, Channel]], tuple[PatchList, Audit]]
 """What somebody wants done with a list at a time (Unix milliseconds), by what is known of the streams."""
@@ -97,6 +99,7 @@ class PatchServer(Service):
         self._locks = Locks()
         self._may_act: Callable[[], bool] | None = None
         self._unpublished = False
+        self._active_since = -math.inf
         self._pulse = LoopingCall(self._beat)
         self._pulse.clock = reactor
         self.listing, self._said = store.read()
@@ -203,6 +206,7 @@ class PatchServer(Service):
         """Speak from now on."""
         if not self.is_active:
             self.is_active = True
+            self._active_since = self._reactor.seconds()
             for joint in self.joints.values():
                 joint.take_over()
             self._log.info("active: speaking from now on")
@@ -339,8 +343,11 @@ class PatchServer(Service):
             self._log.warn("the group has not got our list yet: {why}", why=str(error))
 
     def _beat(self) -> None:
+        settled = self._reactor.seconds() - self._active_since > SETTLE_S
         for joint in self.joints.values():
             for loop in joint.engine.loops():
+                if not settled:
+                    continue
                 self._log.warn(
                     "patch {patch}: a circle ({how}): {text}{through}",
                     patch=loop.patch,

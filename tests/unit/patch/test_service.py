@@ -256,6 +256,26 @@ class OneOfAGroup(Stage):
         self.say("a")
         self.assertEqual((self.heard(), server.is_active), ({"a"}, False))
 
+    def test_side_by_side(self) -> None:
+        """What the active server passes on is no circle for the standby, in any mode; and nobody hears anything twice."""
+        for mode in Mode:
+            patch = Patch.of("ab", "ab", mode=mode)
+            active = self.begun(patch)
+            standby = self.begun(patch)
+            standby.standby()
+            for _ in range(3):
+                self.say("a", 30)
+            self.assertEqual(self.heard(), {"a", "b"})
+            for server in (active, standby):
+                status = server.joints["ab"].engine.status(0.0)
+                self.assertEqual(
+                    (status.loops, [each.refused for each in status.members]), ({}, [{}, {}]), mode
+                )
+            active.stopService()
+            standby.stopService()
+            for path in self.folder.iterdir():
+                path.unlink()
+
     def test_the_groups_list(self) -> None:
         """Only who leads changes the list, and the group has each change; what others change is served and kept; what files say here is offered when we lead."""
         server = self.server(Patch.of("ab", "ab"))
