@@ -104,7 +104,7 @@ class Election(Service):
         self._resigning = False  # a resignation waits until the work has stopped
         self._acting = False
         self._timer: DelayedCall | None = None
-        self._timer_at = float("inf")
+        self._timer_at = self._armed_for = float("inf")
         self._published_at = float("-inf")
         self._told_state: State | None = None
         self._told_ways: tuple[Transport, ...] = ()
@@ -319,8 +319,10 @@ class Election(Service):
 
     def _rearm(self) -> None:
         """Be called at the engine's deadline; a timer that is early is cheaper than one that is moved each time."""
-        if not self.running or (self._timer is not None and self._timer_at <= self.tally.deadline):
+        deadline = self.tally.deadline
+        if not self.running or (self._timer is not None and self._armed_for <= deadline):
             return
+        self._armed_for = deadline
         due = self._due()
         if self._timer is not None:
             if self._timer_at <= due:
