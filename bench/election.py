@@ -279,7 +279,7 @@ def cost(groups: int, size: int, cycle_s: float, seconds: float, together: bool)
             with crowd(lan, Path(name), groups, size, cycle_s, together) as members:
                 time.sleep(2.5 * cycle_s)
                 until(lambda: members[0].last("active") > 0, "the first group has a leader")
-                time.sleep(1.5 * cycle_s)
+                time.sleep(3.5 * cycle_s)
                 pids = [each.process.pid for each in members if each.process is not None]
                 before, began = sum(map(cpu_s, pids)), now()
                 time.sleep(seconds)

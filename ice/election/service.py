@@ -33,7 +33,7 @@ from ice.election.ballot import Ballot, Reason
 from ice.election.decisions import Changed, Lead, Send, State, Yield
 from ice.election.keeping import PUBLIC, keep
 from ice.election.messages import Kind, Report, encode_report
-from ice.election.rules import SHORT_CYCLE_S, Group
+from ice.election.rules import SHORT_CYCLE_S, WINS, Group
 from ice.election.satellite import MIN_DEADLINE_S, REST_S, Phase, Satellite, Work
 from ice.election.share import Share
 from ice.election.status import REPUBLISH_S, Transport, message, report
@@ -107,6 +107,7 @@ class Election(Service):
         self._timer_at = self._armed_for = float("inf")
         self._published_at = float("-inf")
         self._told_state: State | None = None
+        self._news: tuple[object, ...] = ()
         self._told_ways: tuple[Transport, ...] = ()
         self._write_failed = False
         self._said_at = 0.0  # when the last copy of what we said last goes out
@@ -281,7 +282,8 @@ class Election(Service):
             self._acting = False
         if changed:
             self.share.turn()
-            self._publish()
+            if self._is_news():
+                self._publish()
         self._rearm()
 
     def _flush(self) -> None:
@@ -431,6 +433,21 @@ class Election(Service):
             self._told_ways = states
             if self.running:
                 self._publish()
+
+    def _is_news(self) -> bool:
+        """Whether what the status says is other than what was published last; that a leader has won once more is not."""
+        tally = self.tally
+        outcome = tally.outcome
+        news = (
+            tally.state,
+            tally.leader,
+            (outcome.held, outcome.first, outcome.quorum, outcome.won, outcome.named, outcome.exclusive),
+            dict(outcome.votes),
+            min(tally.wins, WINS),
+            tally.resigned,
+        )
+        changed, self._news = news != self._news, news
+        return changed
 
     def _publish(self) -> None:
         """Tell how it is, in all places."""

@@ -292,7 +292,10 @@ class Telling(Case):
         self.assertEqual((told["version"], told["state"], told["active"]), (1, "healthy", True))
         self.assertEqual(told["details"]["elected"], {GROUP_ID: True})
         self.assertEqual(told["details"]["httpStatus"], {"state": "notRunning"})
-        first = told["updatedMs"]
+        lone.pass_by(5 * CYCLE)
+        first = json.loads(path.read_text())["updatedMs"]
+        lone.pass_by(20 * CYCLE)
+        self.assertEqual(json.loads(path.read_text())["updatedMs"], first, "winning on is no news")
         lone.pass_by(2.1 * REPUBLISH_S, 0.05)
         told = json.loads(path.read_text())
         self.assertGreaterEqual(told["updatedMs"], first + 60_000)
