@@ -36,6 +36,7 @@ from ice.patch.listing import Action, Audit, PatchList, encode
 from ice.patch.parsing import decode
 from ice.patch.plan import Patch, PatchRefused, Refusal, standing
 from ice.patch.store import Store
+from ice.patch.totals import Totals
 from ice.streams.rallypoint import RallypointNetwork
 
 PULSE_S: Final = 1.0  # how often circles are told, and a list that the group has not got yet is offered again
@@ -100,6 +101,7 @@ class PatchServer(Service):
         self._may_act: Callable[[], bool] | None = None
         self._unpublished = False
         self._active_since = -math.inf
+        self._gone = Totals()
         self._pulse = LoopingCall(self._beat)
         self._pulse.clock = reactor
         self.listing, self._said = store.read()
@@ -127,9 +129,8 @@ class PatchServer(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         if self._pulse.running:
             self._pulse.stop()
-        for joint in self.joints.values():
-            joint.leave()
-        self.joints.clear()
+        for id in list(self.joints):
+            self._part(id)
         return self.network.stop("the patch server stops")
 
     # -- the list ------------------------------------------------------------------------------------------------------
@@ -240,6 +241,13 @@ class PatchServer(Service):
         """Seconds since it started; 0 before."""
         return 0.0 if self.started_at is None else self._reactor.seconds() - self.started_at
 
+    def totals(self) -> Totals:
+        """What all patches have counted since the start."""
+        totals, now = self._gone.copy(), self._reactor.seconds()
+        for joint in self.joints.values():
+            totals.add(joint.engine.status(now))
+        return totals
+
     @property
     def unix_s(self) -> float:
         """The time of day."""
@@ -304,7 +312,7 @@ class PatchServer(Service):
                 or (patch.streams, patch.mode) != (engine.patch.streams, engine.patch.mode)
                 or (before is not None and not _alike(patch, before, channels))
             ):
-                self.joints.pop(id).leave()
+                self._part(id)
             else:
                 engine.patch = patch  # another name perhaps
         for id, patch in wanted.items():
@@ -323,6 +331,12 @@ class PatchServer(Service):
                 self.standing[id] = error.refusal
                 continue
             self.joints[id] = Joint(self._reactor, self.network, engine, self._wall, self._look)
+
+    def _part(self, id: str) -> None:
+        """Serve a patch no more."""
+        joint = self.joints.pop(id)
+        joint.leave()
+        self._gone.add(joint.engine.status(self._reactor.seconds()))
 
     def _look(self) -> None:
         """Whether we still may speak; finding out that we may not makes us a standby."""

@@ -7,12 +7,12 @@ The value has the shape of the original's bridge service (:mod:`ice.patch.report
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import ice
 from ice.observe.metrics import Metrics
-from ice.patch.outcome import MemberStatus, PatchStatus
+from ice.patch.outcome import PatchStatus
 from ice.patch.report import report
 from ice.patch.service import PatchServer
 
@@ -104,32 +104,28 @@ def add_metrics(metrics: Metrics, server: PatchServer) -> None:
         lambda: sum(len(status.talkers) for status in _running(server).values()),
     )
 
-    def sums(figure: Callable[[MemberStatus, str], int]) -> Callable[[], dict[str, float]]:
-        return lambda: {way: sum(figure(each, way) for each in _members(server)) for way in ("in", "out")}
-
-    labels = ("direction",)
-    gauge(
-        begin + "packets",
-        "Packets of the patches that are served now, heard (in) and passed on or said (out); of a patch that is switched off they are gone.",
-        sums(lambda each, way: (each.rx if way == "in" else each.tx).packets),
-        labels,
+    counter(
+        begin + "packets_total",
+        "Packets heard (in), and passed on or said (out).",
+        lambda: dict(server.totals().packets),
+        ("direction",),
     )
-    gauge(
-        begin + "bytes",
+    counter(
+        begin + "bytes_total",
         "The same in bytes.",
-        sums(lambda each, way: (each.rx if way == "in" else each.tx).bytes),
-        labels,
+        lambda: dict(server.totals().bytes),
+        ("direction",),
     )
-    gauge(
-        begin + "refused",
-        "Packets heard and not passed on, of the patches that are served now, by reason.",
-        lambda: _refused(server),
+    counter(
+        begin + "refused_total",
+        "Packets heard and not passed on, by reason.",
+        lambda: dict(server.totals().refused),
         ("reason",),
     )
-    gauge(
-        begin + "circles",
-        "Packets that told of a circle, of the patches that are served now, by how.",
-        lambda: sum((Counter(status.loops) for status in _running(server).values()), Counter()),
+    counter(
+        begin + "circles_total",
+        "Packets that told of a circle, by how.",
+        lambda: dict(server.totals().circles),
         ("how",),
     )
     counter(
@@ -143,14 +139,3 @@ def add_metrics(metrics: Metrics, server: PatchServer) -> None:
 def _running(server: PatchServer) -> Mapping[str, PatchStatus]:
     now = server.network.seconds()
     return {id: joint.engine.status(now) for id, joint in server.joints.items()}
-
-
-def _members(server: PatchServer) -> list[MemberStatus]:
-    return [each for status in _running(server).values() for each in status.members]
-
-
-def _refused(server: PatchServer) -> dict[str, int]:
-    refused: Counter[str] = Counter()
-    for each in _members(server):
-        refused.update(each.refused)
-    return dict(refused)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from ice.errors import LocalError
 from ice.media.burst import BurstSender
 from ice.media.codecs import encoder
+from ice.observe.metrics import Metrics
 from ice.patch.announcement import Announcement
 from ice.patch.channel import Channel
 from ice.patch.channels import Plan
 from ice.patch.listing import Audit, PatchList, encode
 from ice.patch.plan import Mode, Patch, Reason
 from ice.patch.service import PatchServer
-from ice.patch.status import states_of, status_of
+from ice.patch.status import add_metrics, states_of, status_of
 from ice.patch.store import Store
 from ice.security.keyring import Keyring
 from ice.security.traffic import Cipher, derive
@@ -226,6 +228,22 @@ class Served(Stage):
         for id, words in (("off", "ice patch on off"), ("none", "there is no patch")):
             with self.assertRaisesRegex(LocalError, words):
                 server.announce(id, prompt)
+
+    def test_counted(self) -> None:
+        """What is counted stays counted when a patch is switched off, and no metric's name is missing in docs/operation.md."""
+        server = self.begun(Patch.of("ab", "ab"))
+        self.say("a")
+        before = server.totals()
+        self.assertEqual(before.packets["in"], 13)
+        self.ask(server, lambda old, ms, facts: old.deactivate("ab", by="ada", ms=ms))
+        self.assertEqual(server.totals(), before)
+        metrics = Metrics()
+        add_metrics(metrics, server)
+        page = metrics.render().decode()
+        self.assertIn('ice_patch_packets_total{direction="in"} 13', page)
+        operation = (Path(__file__).resolve().parents[3] / "docs" / "operation.md").read_text("utf-8")
+        for name in set(re.findall(r"^# TYPE (ice_patch_\S+) ", page, re.M)):
+            self.assertRegex(operation, rf"`{name}(_total)?[`{{]")
 
     def test_down(self) -> None:
         """A stream that cannot be reached makes its patch closed, and the server says which and why."""
