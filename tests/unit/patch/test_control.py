@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import stat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from ice.errors import LocalError
 from ice.patch.control import (
-    MAX_CONNECTIONS,
     MAX_LINE,
     MAX_SOUND,
     Control,
@@ -178,83 +171,21 @@ class Asked(Stage):
         self.assertIs(type(answer["ok"]), bool)
 
 
-class Line(Protocol):
-    """Collects until a line has come, or the connection is over."""
+class Silent:
+    """Answers with who asks."""
 
-    def __init__(self) -> None:
-        self.data = b""
-        self.done: Deferred[bytes] = Deferred()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-        if b"\n" in data and not self.done.called:
-            self.done.callback(self.data)
-
-    def connectionLost(self, reason: Any = None) -> None:
-        if not self.done.called:
-            self.done.callback(self.data)
+    def ask(self, request: dict[str, Any], by: str, sound: bytes = b"") -> dict[str, Any]:
+        return {"ok": True, "by": by}
 
 
-class OnASocket(TestCase):
-    def setUp(self) -> None:
-        self.path = (
-            Path(self.mktemp()).absolute().relative_to(Path.cwd()) / "patch.sock"
-        )  # short: a name has 108 bytes
-
-        class Silent:
-            def ask(self, request: dict[str, Any], by: str, sound: bytes = b"") -> dict[str, Any]:
-                return {"ok": True, "by": by}
-
-        self.service = ControlService(reactor, self.path, Silent())  # type: ignore[arg-type]
-
-    async def asked(self) -> bytes:
-        protocol = Line()
-        await connectProtocol(UNIXClientEndpoint(reactor, str(self.path)), protocol)
-        protocol.transport.write(b"{}\n")  # type: ignore[union-attr,call-arg,misc]
-        answer = await protocol.done
-        self.addCleanup(protocol.transport.loseConnection)  # type: ignore[union-attr]
-        return answer
-
-    async def test_who_asks(self) -> None:
-        """The kernel says who it is; nobody else can open the socket, which is gone when the server is."""
-        import pwd
-
-        self.service.startService()
-        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
-        self.assertEqual(
-            json.loads(await self.asked()), {"ok": True, "by": pwd.getpwuid(os.getuid()).pw_name}
-        )
-        await self.service.stopService()
-        self.assertFalse(self.path.exists())
-
-    async def test_too_many(self) -> None:
-        """More at once than anybody needs are shown the door."""
-        self.service.startService()
-        answers = [await self.asked() for _ in range(MAX_CONNECTIONS + 1)]
-        self.assertEqual([bool(answer) for answer in answers], [True] * MAX_CONNECTIONS + [False])
-        await self.service.stopService()
-
-    async def test_left_behind(self) -> None:
-        """The socket of a killed server is replaced; that of a living one, and a file, are left alone."""
-        self.path.parent.mkdir()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
-            dead.bind(str(self.path))
-        self.service.startService()
-        other = ControlService(reactor, self.path, self.service._control)
-        with self.assertRaisesRegex(LocalError, "another patch server"):
-            other.privilegedStartService()
-        self.assertTrue(await self.asked())
-        await self.service.stopService()
-        self.path.write_text("a note")
-        with self.assertRaisesRegex(LocalError, "a file of this name"):
-            other.privilegedStartService()
-        self.assertEqual(self.path.read_text(), "a note")
+class Sockets(SynchronousTestCase):
+    """What is decided before anybody listens; the socket itself is in the system tests."""
 
     def test_groups(self) -> None:
         """The socket may be a group's; one that there is none of is an error that names the setting."""
-        self.service._operators = "no such group"
+        service = ControlService(Clock(), Path(self.mktemp()), Silent(), operators="no such group")  # type: ignore[arg-type]
         with self.assertRaisesRegex(LocalError, "patch.operators"):
-            self.service.privilegedStartService()
+            service.privilegedStartService()
 
     def test_place(self) -> None:
         """As configured, else where systemd says, else beside the list."""
