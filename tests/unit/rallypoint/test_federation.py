@@ -414,7 +414,9 @@ class Reloading(Case):
     def test_one_is_listed_no_more(self) -> None:
         """Its link ends with ``refused``; the other lives on."""
         kept = self.a1.federation.allies[self.b2.id]
-        ended = [(shore, Counter(shore.federation.ended)) for shore in (self.a1, self.b1)]  # calls may have crossed
+        ended = [
+            (shore, Counter(shore.federation.ended)) for shore in (self.a1, self.b1)
+        ]  # calls may have crossed
         self.renew(self.b2)
         self.sea.run(2.0)
         self.assertEqual(self.a1.federation.allies, {self.b2.id: kept})
