@@ -55,6 +55,8 @@ from ice.streams.team_groups import Reaching, TeamGroup
 
 NO_CONFIGURATION: Final = "no Rallypoint is dialled without a configuration and a certificate"
 MAX_TOLD: Final = 12  # names that an error lists
+# The gap that people hear begins with the last packet before and ends with the first after: a framing on each side belongs to it, and what the mission says is its bound.
+EARLY_S: Final = 0.15
 
 
 @attrs.frozen
@@ -265,7 +267,7 @@ def _failover(
         clock,
         primary,
         secondary,
-        after_s=group.after_s,
+        after_s=max(0.0, group.after_s - EARLY_S),
         settle_s=settle_s,
         hold_s=hold_s,
         name_of=lambda stream_id: name,

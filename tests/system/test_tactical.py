@@ -204,7 +204,7 @@ def test_through_it_all(scene: Scene) -> None:
     lost = [line["ns"] for line in sent if line["ok"] and line["n"] not in counts]
     near = [(kill - IN_FLIGHT_S * 1e9, kill + IN_FLIGHT_S * 1e9) for kill in (first_kill,)]
     assert all(any(a <= ns <= b for a, b in near) for ns in lost), (lost, first_kill, second_kill)
-    # The gap is what the mission says.
+    # The gap is at most what the mission says, but for what a busy machine adds.
     times = [line["ns"] for line in heard]
     gaps = [later - earlier for earlier, later in pairwise(times) if earlier < first_kill + 5e8 < later + 5e8]
     gap = max(gaps) / 1e9
