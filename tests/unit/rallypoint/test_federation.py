@@ -431,7 +431,9 @@ class Reloading(Case):
         self.a1.agree()
         self.sea.run(1.0, a, b)
         self.assertEqual((self.a1.federation.allies, self.a1.federation.rows(0.0)), ({}, []))
-        self.assertEqual(self.a1.federation.ended, {Code.REFUSED: 2})
+        ended = Counter(self.a1.federation.ended)
+        del ended[Code.REPLACED]  # calls may have crossed before
+        self.assertEqual(ended, {Code.REFUSED: 2})
         self.silence(self.sea, a, b)
 
     def test_other_streams(self) -> None:
@@ -442,7 +444,8 @@ class Reloading(Case):
         self.renew(incoming=("town", "news"))
         self.sea.run(2.0, a, b)
         self.assertEqual(self.a1.allies(), {"b1", "b2"})
-        self.assertEqual([set(each.federation.ended) for each in (self.a1, self.b1)], [{Code.LEAVING}] * 2)
+        for shore in (self.a1, self.b1):  # calls may have crossed
+            self.assertEqual(set(shore.federation.ended) - {Code.REPLACED}, {Code.LEAVING})
         self.hears(self.sea, b, a, stream="news")
         self.hears(self.sea, a, b)
 
