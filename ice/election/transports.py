@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -89,7 +90,7 @@ class Hears(Protocol):
         """The way is open, or closed, and why."""
 
 
-class Way:
+class Way(ABC):
     """One way for ballots. :meth:`start`, :meth:`send` at any time, :meth:`stop`."""
 
     name = ""
@@ -104,18 +105,19 @@ class Way:
         self._met: dict[str, float] = {}  # members, and when each was heard here last
         self._up_at = 0.0
 
+    @abstractmethod
     def start(self, hears: Hears, now: float, *, reports: bool = True) -> None:
         """Open the way as soon as that is possible; what comes goes to ``hears``. ``reports``: whether members' reports matter, which a way may drop unopened otherwise."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """Close it. Stopping twice is harmless."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, data: bytes) -> bool:
         """Send a ballot or another message; whether the way took it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def renew(self, keyring: Keyring) -> None:
         """The group's keys are others."""
 
@@ -398,6 +400,9 @@ class NoWay(Way):
     def send(self, data: bytes) -> bool:
         """See :class:`Way`: it never does."""
         return False
+
+    def renew(self, keyring: Keyring) -> None:
+        """See :class:`Way`: nothing happens."""
 
 
 def _anything(payload: bytes) -> bool:

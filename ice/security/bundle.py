@@ -247,8 +247,7 @@ def _unzip(data: bytes) -> dict[str, bytes]:
         zipfile.BadZipFile,
         zlib.error,
         struct.error,
-        NotImplementedError,
-        RuntimeError,
+        RuntimeError,  # encrypted members, and packings that zipfile does not know
         EOFError,
         OSError,
         ValueError,

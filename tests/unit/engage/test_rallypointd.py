@@ -8,6 +8,7 @@ from ice.engage.account import Fate
 from ice.engage.compose import compose
 from ice.engage.kinds import Kind
 from tests.unit.engage.case import Case, entry, fixture, said, toml, values
+from tests.unit.keys import private_key_pem
 
 SECRETS = (
     "736d7567676c65722773",
@@ -176,7 +177,7 @@ class Settings(Case):
 
     def test_key_one_level_too_high(self) -> None:
         """A private key in a place where none belongs is not shown either."""
-        pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw\n-----END PRIVATE KEY-----\n"
+        pem = private_key_pem()
         file = said({"listenPort": 7443, "certificate": pem, "tls": pem, "limits": [pem]})
         self.assertAccounted(file)
         self.assertNotIn("PRIVATE", "\n".join(map(str, file.account.entries)))

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.unit.keys import private_key_pem
+
 SAMPLES = Path(__file__).resolve().parents[4] / "shared" / "samples"
 KEY = "0F1E2D3C4B5A69788796A5B4C3D2E1F00123456789ABCDEFFEDCBA9876543210"
 OTHER_KEY = "A1B2C3D4E5F60718293A4B5C6D7E8F9001122334455667788990ABBCCDDEEFF1"
@@ -79,7 +81,7 @@ WHOLE: dict[str, Any] = {
                     "host": {"address": "rp.test", "port": 7443},
                     "name": "first",
                     "certificate": "@file:///etc/client.pem",
-                    "certificateKey": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+                    "certificateKey": private_key_pem(),
                     "verifyPeer": False,
                     "allowSelfSignedCertificate": True,
                     "caCertificates": [

@@ -23,6 +23,7 @@ from ice.mission.reading import read_mission
 from ice.mission.weakness import weakness
 from ice.mission.writing import write_mission
 from ice.net.addresses import Address
+from tests.unit.keys import private_key_pem
 from tests.unit.mission.cases import KEY, OTHER_KEY, small, text
 
 NOW = datetime(2026, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
@@ -261,7 +262,7 @@ class Checking(SynchronousTestCase):
     def test_secrets_that_travel(self) -> None:
         """A private key in a mission is everybody's; a Rallypoint that is not verified is anybody."""
         host = {"host": {"address": "a.test", "port": 1}}
-        key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+        key = private_key_pem()
         self.assertIn("is a private key", self.said(small(rallypoints=[{**host, "certificateKey": key}])))
         self.assertIn("pose as", self.said(small(rallypoints=[{**host, "verifyPeer": False}])))
 
