@@ -33,6 +33,7 @@ from ice.config.fields import (
     not_below,
     within_bytes,
 )
+from ice.config.gateway import GatewaySettings, TelephoneSettings
 from ice.config.groups import MAX_GROUPS, GroupSettings, MeshSettings, distinct_names
 from ice.config.multicast import MulticastSettings
 from ice.config.patches import MAX_PATCHES, PatchServerSettings, PatchSettings, distinct_patches
@@ -420,3 +421,5 @@ class Config(Section):
     patches: Annotated[Listed[PatchSettings], AfterValidator(distinct_patches)] = Field(
         (), max_length=MAX_PATCHES
     )
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    telephone: TelephoneSettings = Field(default_factory=TelephoneSettings)

@@ -65,6 +65,9 @@ class Shipped(SynchronousTestCase):
         self.assertEqual(member, MemberSettings(id=member.id, address=Address("rp1.example.org", 7443)))
         without: dict[str, Any] = {"rallypoint": config.rallypoint.model_copy(update={"access": ()})}
         without["reflector"] = config.reflector.model_copy(update={"rules": ()})
+        numbers = config.gateway.numbers.model_copy(update={"rules": (), "users": ()})
+        gateway: dict[str, Any] = {"trunks": (), "dial_in": (), "numbers": numbers}
+        without["gateway"] = config.gateway.model_copy(update=gateway)
         without |= {name: () for name, field in Config.model_fields.items() if is_array(field.annotation)}
         self.assertEqual(config.model_copy(update=without), defaults())
 
