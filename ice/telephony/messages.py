@@ -13,7 +13,7 @@ all stands on :func:`notice_stream`. The sound of a call is on a stream of its o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Final, TypeAlias
@@ -285,29 +285,31 @@ def sound_stream(call_id: UUID) -> str:
 # To the state machine and back
 
 
+_SAID: Final[Mapping[Kind, Callable[[call.Side], call.Event]]] = MappingProxyType(
+    {
+        Kind.RINGING: call.Rings,
+        Kind.EARLY: call.Sounds,
+        Kind.ANSWERED: call.Answers,
+        Kind.HOLD: call.Holds,
+        Kind.RESUME: call.Resumes,
+    }
+)
+_SAID_BECAUSE: Final[Mapping[Kind, Callable[[call.Side, Cause], call.Event]]] = MappingProxyType(
+    {Kind.BUSY: call.Refuses, Kind.ENDED: call.HangsUp, Kind.TRANSFER_FAILED: call.TransferFails}
+)
+
+
 def event_of(kind: Kind, body: Body, side: call.Side) -> call.Event | None:
     """What a message means to the call, said by ``side``; ``None`` for kinds that are no event of a call that stands."""
-    match kind, body:
-        case Kind.RINGING, _:
-            return call.Rings(side)
-        case Kind.EARLY, _:
-            return call.Sounds(side)
-        case Kind.ANSWERED, _:
-            return call.Answers(side)
-        case Kind.BUSY, Because(cause):
-            return call.Refuses(side, cause)
-        case Kind.ENDED, Because(cause):
-            return call.HangsUp(side, cause)
-        case Kind.HOLD, _:
-            return call.Holds(side)
-        case Kind.RESUME, _:
-            return call.Resumes(side)
-        case Kind.DTMF, Keys(digits):
+    match body:
+        case Nothing() if kind in _SAID:
+            return _SAID[kind](side)
+        case Because(cause) if kind in _SAID_BECAUSE:
+            return _SAID_BECAUSE[kind](side, cause)
+        case Keys(digits):
             return call.Presses(side, digits)
-        case Kind.TRANSFER, Target(number):
+        case Target(number):
             return call.Transfers(side, number)
-        case Kind.TRANSFER_FAILED, Because(cause):
-            return call.TransferFails(side, cause)
     return None
 
 

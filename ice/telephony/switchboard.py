@@ -25,34 +25,15 @@ from uuid import UUID
 
 import attrs
 
-from ice.errors import LocalError
 from ice.security.certificates import Identity
+from ice.telephony import call as life
 from ice.telephony import messages
 from ice.telephony import trunk as trunking
-from ice.telephony.call import (
-    Action,
-    Ask,
-    Call,
-    Close,
-    Direction,
-    Event,
-    Flow,
-    HangsUp,
-    Lost,
-    Presses,
-    Refuses,
-    Release,
-    Released,
-    Send,
-    Setup,
-    Side,
-    Stopped,
-    Timing,
-)
 from ice.telephony.causes import Cause
+from ice.telephony.endpoint import Endpoint, mails
 from ice.telephony.envelope import Correspondent, Letter
 from ice.telephony.messages import Because, Kind, Media
-from ice.telephony.post import Delivered, Mail, Output, Post, Returned, Undelivered
+from ice.telephony.post import Mail, Post
 from ice.telephony.records import CallRecord
 from ice.telephony.trunk import ELSEWHERE, TrunkOrder
 from ice.telephony.waiting import Standing, Verdict, at_gateway
@@ -139,7 +120,7 @@ Order: TypeAlias = Mail | AskTrunk | OpenSound | SetFlow | SayKeys | CloseSound 
 class _Entry:
     """One call with all that belongs to it."""
 
-    call: Call
+    call: life.Call
     far: Correspondent
     number: str
     caller: str
@@ -154,7 +135,7 @@ class _Entry:
         return self.far.identity.triple
 
 
-class Switchboard:
+class Switchboard(Endpoint[_Entry, Order]):
     """One gateway's calls; see the module docstring.
 
     ``group`` is the gateway group's id, ``trunks`` the names of the trunks in order, ``max_calls`` how many at a time. ``random_bytes`` makes keys. Starts as standby.
@@ -167,22 +148,18 @@ class Switchboard:
         plan: Plan,
         trunks: Sequence[str],
         *,
-        timing: Timing | None = None,
+        timing: life.Timing | None = None,
         max_calls: int = 60,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        super().__init__(post, life.Side.USER, timing or life.Timing())
         self.group = group
         self.active = False
         self.order = TrunkOrder(trunks)
-        #: Calls that did not come about, by cause; and what came of calls that are not there.
-        self.refused: Counter[str] = Counter()
         self.ended: Counter[Cause] = Counter()
-        self._post = post
         self._plan = plan
-        self._timing = timing or Timing()
         self._max_calls = max_calls
         self._random_bytes = random_bytes
-        self._calls: dict[UUID, _Entry] = {}
         self._users: dict[tuple[str, str, UUID], tuple[Correspondent, float]] = {}
         self._here_at = 0.0
         self._found: dict[UUID, tuple[str, trunking.Found, float]] = {}  # trunk, what, until when
@@ -191,16 +168,14 @@ class Switchboard:
         return len(self._calls)
 
     @property
-    def calls(self) -> tuple[Call, ...]:
+    def calls(self) -> tuple[life.Call, ...]:
         """The calls there are, over or not."""
         return tuple(entry.call for entry in self._calls.values())
 
     @property
     def deadline(self) -> float | None:
         """When :meth:`tick` has something to do next."""
-        dues = [due for entry in self._calls.values() if (due := entry.call.deadline) is not None]
-        if self._post.deadline is not None:
-            dues.append(self._post.deadline)
+        dues = self._dues()
         if self.active:
             dues.append(self._here_at)
         dues += [until for _, _, until in self._found.values()]
@@ -222,18 +197,18 @@ class Switchboard:
         ]
         self._found.clear()
         for entry in list(self._calls.values()):
-            orders += self._feed(entry, Stopped(cause), now, unix_s)
+            orders += self._feed(entry, life.Stopped(cause), now, unix_s)
         return orders
 
     def end(self, call: UUID, cause: Cause, now: float, unix_s: float) -> list[Order]:
         """End one call for a reason of the gateway's own: ``media-lost``, say."""
         entry = self._calls.get(call)
-        return [] if entry is None else self._feed(entry, Stopped(cause), now, unix_s)
+        return [] if entry is None else self._feed(entry, life.Stopped(cause), now, unix_s)
 
     def keys_heard(self, call: UUID, digits: str, now: float, unix_s: float) -> list[Order]:
         """A person pressed keys on the call's stream (:attr:`ice.telephony.audio.Turn.digits`)."""
         entry = self._calls.get(call)
-        return [] if entry is None else self._feed(entry, Presses(Side.USER, digits), now, unix_s)
+        return [] if entry is None else self._feed(entry, life.Presses(life.Side.USER, digits), now, unix_s)
 
     # -- people
 
@@ -244,9 +219,7 @@ class Switchboard:
 
     def tick(self, now: float, unix_s: float) -> list[Order]:
         """Look at the clock."""
-        orders = self._from_post(self._post.tick(now, unix_s), now, unix_s)
-        for entry in list(self._calls.values()):
-            orders += self._do(entry, entry.call.tick(now), now, unix_s)
+        orders = self._look(now, unix_s)
         if self.active and now >= self._here_at:
             orders += self._here(now, unix_s)
         for user, (_, heard_at) in list(self._users.items()):
@@ -264,7 +237,7 @@ class Switchboard:
         for entry in list(self._calls.values()):
             _, heard_at = self._users.get(entry.user, (None, float("-inf")))
             if now - max(heard_at, entry.since) > MISSED * CALL_HELLO_S and not entry.call.over:
-                orders += self._feed(entry, Lost(Side.USER), now, unix_s)
+                orders += self._feed(entry, life.Lost(life.Side.USER), now, unix_s)
         return orders
 
     def _here(self, now: float, unix_s: float) -> list[Order]:
@@ -273,23 +246,6 @@ class Switchboard:
 
     def _stream_of(self, who: Correspondent) -> str:
         return messages.user_stream(self.group, who.identity.id)
-
-    def _from_post(self, outputs: list[Output], now: float, unix_s: float) -> list[Order]:
-        orders: list[Order] = []
-        for output in outputs:
-            match output:
-                case Mail():
-                    orders.append(output)
-                case Delivered(letter):
-                    orders += self._letter(letter, now, unix_s)
-                case Undelivered(call, _) | Returned(call, _, _):
-                    entry = self._calls.get(call)
-                    if entry is not None:
-                        orders += self._feed(entry, Lost(Side.USER), now, unix_s)
-        for entry in list(self._calls.values()):  # what was said last has been confirmed
-            if entry.call.over and not self._post.is_open(entry.call.id):
-                orders += self._feed(entry, Released(Side.USER), now, unix_s)
-        return orders
 
     def _letter(self, letter: Letter, now: float, unix_s: float) -> list[Order]:
         kind, sender = letter.header.kind, letter.sender
@@ -304,7 +260,7 @@ class Switchboard:
         if kind is Kind.DIAL and id not in self._calls:
             return self._dial(id, letter, now, unix_s)
         entry = self._calls.get(id)
-        event = messages.event_of(kind, letter.body, Side.USER)
+        event = messages.event_of(kind, letter.body, life.Side.USER)
         if entry is None or event is None:
             self.refused["no-call" if entry is None else "no-event"] += 1
             if entry is None:
@@ -334,10 +290,10 @@ class Switchboard:
         allowed = self._plan.outgoing(sender.identity, body.number)
         number = allowed.number if isinstance(allowed, Allowed) else body.number
         record = CallRecord(
-            id, Direction.OUTGOING, number, unix_s, str(sender.identity.id), sender.identity.name
+            id, life.Direction.OUTGOING, number, unix_s, str(sender.identity.id), sender.identity.name
         )
         standing = self._standing(user)
-        verdict = at_gateway(standing[1] if standing else None, Direction.OUTGOING, number)
+        verdict = at_gateway(standing[1] if standing else None, life.Direction.OUTGOING, number)
         chosen = self.order.choose(now)
         cause = None
         if not self.active:
@@ -353,23 +309,23 @@ class Switchboard:
         if cause is not None or isinstance(allowed, Cause) or chosen is None:
             return self._refuse_dial(record, cause or Cause.NO_TRUNK, now, unix_s)
         if verdict is Verdict.REPLACE and standing is not None:
-            orders += self._feed(standing[0], Stopped(Cause.GLARE), now, unix_s)
-        call, actions = Call.place(id, Direction.OUTGOING, now, self._timing)
+            orders += self._feed(standing[0], life.Stopped(Cause.GLARE), now, unix_s)
+        call, actions = life.Call.place(id, life.Direction.OUTGOING, now, self._timing)
         entry = _Entry(
             call, sender, number, allowed.caller, chosen, self._media(id),
             attrs.evolve(record, trunk=chosen), now, {chosen},
         )  # fmt: skip
         self._calls[id] = entry
         orders += [Record(entry.record), OpenSound(id, entry.media, chosen)]
-        orders += self._say(entry, Kind.PROCEEDING, messages.Proceeding(entry.media), now, unix_s)
+        orders += self._say(id, Kind.PROCEEDING, messages.Proceeding(entry.media), now, unix_s)
         return orders + self._do(entry, actions, now, unix_s)
 
     def _refuse_dial(self, record: CallRecord, cause: Cause, now: float, unix_s: float) -> list[Order]:
         self.refused[str(cause)] += 1
-        outputs = self._post.say(record.id, Kind.ENDED, Because(cause), now, unix_s)
+        said = self._say(record.id, Kind.ENDED, Because(cause), now, unix_s)
         self._post.close(record.id, now)
         over = attrs.evolve(record, ended=unix_s, cause=cause)
-        return [Record(over), *(each for each in outputs if isinstance(each, Mail))]
+        return [Record(over), *said]
 
     def report(self, name: str, report: trunking.Report, now: float, unix_s: float) -> list[Order]:
         """Something came of a trunk; its sound goes to the call's sound directly, and is ignored here."""
@@ -385,11 +341,15 @@ class Switchboard:
                 return self._adopt(now, unix_s)
             case trunking.Happened():
                 entry = self._calls.get(report.call)
-                if entry is None and report.call in self._found and isinstance(report.event, HangsUp | Lost):
+                if (
+                    entry is None
+                    and report.call in self._found
+                    and isinstance(report.event, life.HangsUp | life.Lost)
+                ):
                     del self._found[report.call]
                     return []
                 if entry is None or entry.trunk != name:
-                    self.refused["no-call"] += not isinstance(report.event, Released)
+                    self.refused["no-call"] += not isinstance(report.event, life.Released)
                     return []
                 return self._happened(entry, report.event, now, unix_s)
         return []
@@ -400,12 +360,12 @@ class Switchboard:
         if isinstance(found, UUID):
             known = next((who for who, _ in self._users.values() if who.identity.id == found), None)
         record = CallRecord(
-            offer.call, Direction.INCOMING, offer.number, unix_s, dialled=offer.dialled, trunk=name
+            offer.call, life.Direction.INCOMING, offer.number, unix_s, dialled=offer.dialled, trunk=name
         )
         if known is not None:
             record = attrs.evolve(record, user_id=str(known.identity.id), user=known.identity.name)
         standing = self._standing(known.identity.triple) if known else None
-        verdict = at_gateway(standing[1] if standing else None, Direction.INCOMING, offer.number)
+        verdict = at_gateway(standing[1] if standing else None, life.Direction.INCOMING, offer.number)
         cause = None
         if not self.active:
             cause = Cause.TAKEOVER
@@ -422,7 +382,7 @@ class Switchboard:
             self.refused[str(cause)] += 1
             over = attrs.evolve(record, ended=unix_s, cause=cause)
             return [Record(over), AskTrunk(name, trunking.HangUp(offer.call, cause))]
-        call, actions = Call.place(offer.call, Direction.INCOMING, now, self._timing)
+        call, actions = life.Call.place(offer.call, life.Direction.INCOMING, now, self._timing)
         entry = _Entry(call, known, offer.number, "", name, self._media(offer.call), record, now)
         self._calls[offer.call] = entry
         body = messages.Offer(
@@ -433,8 +393,10 @@ class Switchboard:
         )
         outputs = self._post.begin(offer.call, Kind.OFFER, body, known, self._stream_of(known), now, unix_s)
         orders: list[Order] = [Record(record), OpenSound(offer.call, entry.media, name)]
-        orders += [each for each in outputs if isinstance(each, Mail)]
-        return orders + self._do(entry, [each for each in actions if not isinstance(each, Ask)], now, unix_s)
+        orders += mails(outputs)
+        return orders + self._do(
+            entry, [each for each in actions if not isinstance(each, life.Ask)], now, unix_s
+        )
 
     def _adopt(self, now: float, unix_s: float) -> list[Order]:
         """Go on with calls that were found and whose people are there."""
@@ -446,7 +408,7 @@ class Switchboard:
                 continue
             del self._found[id]
             age_s = max(0.0, unix_s - found.answered_unix_s)
-            call = Call.adopt(id, found.direction, now - age_s, self._timing)
+            call = life.Call.adopt(id, found.direction, now - age_s, self._timing)
             record = CallRecord(
                 id, found.direction, found.number, unix_s - age_s, str(far.identity.id), far.identity.name,
                 found.dialled, name,
@@ -456,17 +418,17 @@ class Switchboard:
             body = messages.Proceeding(entry.media)
             outputs = self._post.begin(id, Kind.ADOPT, body, far, self._stream_of(far), now, unix_s)
             orders += [Record(record), OpenSound(id, entry.media, name), SetFlow(id, True, True)]
-            orders += [each for each in outputs if isinstance(each, Mail)]
+            orders += mails(outputs)
         return orders
 
     # -- calls go on
 
-    def _happened(self, entry: _Entry, event: Event, now: float, unix_s: float) -> list[Order]:
+    def _happened(self, entry: _Entry, event: life.Event, now: float, unix_s: float) -> list[Order]:
         """An event of the line: one that says no more than that this trunk cannot is the next trunk's turn."""
         call = entry.call
-        cause = Cause.LINE_LOST if isinstance(event, Lost) else getattr(event, "cause", None)
-        untried = isinstance(call.state, Setup) and call.direction is Direction.OUTGOING
-        if untried and isinstance(event, Lost | Refuses | HangsUp) and cause in ELSEWHERE:
+        cause = Cause.LINE_LOST if isinstance(event, life.Lost) else getattr(event, "cause", None)
+        untried = isinstance(call.state, life.Setup) and call.direction is life.Direction.OUTGOING
+        if untried and isinstance(event, life.Lost | life.Refuses | life.HangsUp) and cause in ELSEWHERE:
             self.order.failed(entry.trunk, now)
             following = self.order.choose(now, entry.tried)
             if following is not None:
@@ -479,10 +441,7 @@ class Switchboard:
                 ]  # fmt: skip
         return self._feed(entry, event, now, unix_s)
 
-    def _feed(self, entry: _Entry, event: Event, now: float, unix_s: float) -> list[Order]:
-        return self._do(entry, entry.call.feed(event, now), now, unix_s)
-
-    def _do(self, entry: _Entry, actions: Sequence[Action], now: float, unix_s: float) -> list[Order]:
+    def _do(self, entry: _Entry, actions: Sequence[life.Action], now: float, unix_s: float) -> list[Order]:
         """Carry out what a call's state machine wants done."""
         orders: list[Order] = []
         call = entry.call
@@ -494,31 +453,17 @@ class Switchboard:
                 orders.append(AskTrunk(entry.trunk, request))
                 continue
             match action:
-                case Flow():
+                case life.Flow():
                     orders.append(SetFlow(call.id, action.to_user, action.to_line))
-                case Send():
+                case life.Send():
                     orders.append(SayKeys(call.id, action.digits))
-                case Close():
+                case life.Close():
                     orders += self._close(entry, action, now, unix_s)
                 case _:
-                    found = messages.body_of(action, answered=call.answered)
-                    if found is not None:
-                        orders += self._say(entry, *found, now, unix_s)
-                    if isinstance(action, Release):
-                        self._post.close(call.id, now)
+                    orders += self._carry(call, action, now, unix_s)
         return orders
 
-    def _say(self, entry: _Entry, kind: Kind, body: messages.Body, now: float, unix_s: float) -> list[Order]:
-        try:
-            outputs = self._post.say(entry.call.id, kind, body, now, unix_s)
-        except (
-            LocalError
-        ):  # 64 messages wait, or the far side has ended its part: the call ends by its own rules
-            self.refused["unsayable"] += 1
-            return []
-        return [each for each in outputs if isinstance(each, Mail)]
-
-    def _close(self, entry: _Entry, close: Close, now: float, unix_s: float) -> list[Order]:
+    def _close(self, entry: _Entry, close: life.Close, now: float, unix_s: float) -> list[Order]:
         self.ended[close.ended.cause] += 1
         self._post.close(entry.call.id, now)
         self._calls.pop(entry.call.id, None)
