@@ -51,10 +51,10 @@ MAX_MEDIA_BYTES = (
 class IdentitySettings(Section):
     """Who we are when we open links from this machine: the person or satellite that talks and listens."""
 
-    certificate: Annotated[FileName, RESTART] = Field(
+    certificate: FileName = Field(
         Path("pki/client.pem"), description="Certificate that we present to Rallypoints (PEM)."
     )
-    key: Annotated[FileName, RESTART] = Field(
+    key: FileName = Field(
         Path("pki/client.key"), description="Private key of that certificate; nobody else may read this file."
     )
     alias: Annotated[Text, within_bytes(16), RESTART] = Field(

@@ -29,6 +29,7 @@ from ice.link.wake import STOOD_STILL_S
 from ice.net.addresses import format_address
 from ice.net.clock import Clock, DelayedCall
 from ice.net.link import PULSE_S, Link
+from ice.net.ports import PortTaken
 from ice.rallypoint.access import Access, Rule
 from ice.rallypoint.admission import Admission, AdmissionLimits, Load, Phase, Refused, Ticket, networks
 from ice.rallypoint.backbone import Backbone
@@ -49,16 +50,6 @@ MOST_DUE = 2_000  # links seen to in one beat, some 20 ms; more wait for the nex
 BEATS_PER_SURVEY = 10  # each link is looked at once a second
 TURN_S = 0.02  # between two turns of newcomers, while any wait
 LEAST_DRAIN_S = 0.1  # a BYE needs a turn of the reactor to leave
-
-
-class PortTaken(LocalError):
-    """A port cannot be opened; the message says which and why."""
-
-    @classmethod
-    def of(cls, address: object, setting: str, error: CannotListenError) -> "PortTaken":
-        """From what Twisted says; ``setting`` is the key of the configuration that names the address."""
-        why = getattr(error.socketError, "strerror", None) or error.socketError
-        return cls(f"cannot listen on {address}: {why} ({setting}; who has it: ss -ltnp)")
 
 
 class Rallypoint(Service):

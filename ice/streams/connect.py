@@ -12,7 +12,7 @@ import attrs
 from cryptography import x509
 
 from ice.config.load import Loaded
-from ice.config.schema import NetworkSettings
+from ice.config.schema import Config, NetworkSettings
 from ice.errors import LocalError
 from ice.net.addresses import Address
 from ice.rallypoint.access import Patterns
@@ -27,9 +27,10 @@ from ice.streams.ways import WaysFile
 
 @attrs.frozen
 class Passport:
-    """Who we are for Rallypoints: read once, good for any number of networks."""
+    """Who we are for Rallypoints: read once, good for any number of networks. What ``tls`` is given later holds for every link opened from then on."""
 
     dialler: Dialler
+    tls: ClientTls
     id: UUID
     name: str
     satellite: bool
@@ -52,8 +53,9 @@ def network_of(
     *,
     on_notice: Callable[[Notice], None] | None = None,
     homes: int | None = None,
+    passport: Passport | None = None,
 ) -> RallypointNetwork:
-    """The network that the configuration describes, not started yet; ``homes``: other than it says there.
+    """The network that the configuration describes, not started yet; ``homes``: other than it says there, ``passport``: where it was read already.
 
     Reads ``identity``, ``authority`` and ``network``.  Raises :class:`LocalError` (a file that is missing or does not fit, a
     certificate without an ice name), with what to do.
@@ -67,7 +69,7 @@ def network_of(
     )
     return links_to(
         cluster,
-        passport_of(loaded, reactor),
+        passport_of(loaded, reactor) if passport is None else passport,
         settings,
         reactor,
         ways=ways_path(loaded, os.environ),
@@ -76,23 +78,34 @@ def network_of(
     )
 
 
+def certificates_of(config: Config, now: datetime) -> tuple[Credentials, Trust]:
+    """What we show to Rallypoints, and whom we believe. Raises :class:`LocalError` with what is missing and what to do."""
+    credentials = Credentials.read(config.identity.certificate, config.identity.key)
+    return credentials, Trust.read(config.authority.certificates, config.authority.revocations, now)
+
+
+def identity_in(credentials: Credentials, config: Config) -> tuple[Role, UUID]:
+    """The role and the id that our certificate says. Raises :class:`LocalError` for one that no authority of a site has made."""
+    try:
+        # Whether we are admitted is the Rallypoint's to say; during a roll-over our own authority may be news to our own list.
+        return role_and_id(credentials.certificate)
+    except BadIdentity as wrong:
+        raise LocalError(f"{config.identity.certificate}: {wrong}") from None
+
+
 def passport_of(loaded: Loaded, reactor: Any) -> Passport:
     """Who the configuration says we are. Raises :class:`LocalError` with what is missing and what to do."""
     config = loaded.config
-    credentials = Credentials.read(config.identity.certificate, config.identity.key)
-    trust = Trust.read(config.authority.certificates, config.authority.revocations, datetime.now(UTC))
-    certificate = credentials.certificate
-    try:
-        # Whether we are admitted is the Rallypoint's to say; during a roll-over our own authority may be news to our own list.
-        role, id = role_and_id(certificate)
-    except BadIdentity as wrong:
-        raise LocalError(f"{config.identity.certificate}: {wrong}") from None
+    credentials, trust = certificates_of(config, datetime.now(UTC))
+    role, id = identity_in(credentials, config)
+    tls = ClientTls(credentials, trust, config.network.verify_name)
     return Passport(
-        dialler=TlsDialler(reactor, ClientTls(credentials, trust, config.network.verify_name)),
+        dialler=TlsDialler(reactor, tls),
+        tls=tls,
         id=id,
-        name=common_name(certificate)[:MAX_NAME],
+        name=common_name(credentials.certificate)[:MAX_NAME],
         satellite=role is Role.SATELLITE,
-        authority=authority_of(certificate),
+        authority=authority_of(credentials.certificate),
     )
 
 

@@ -1,182 +1,75 @@
 """The assembly: what is wrong is said in lines, a reload that cannot be is refused, and the order of start and stop."""
 
-import io
 import json
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
-from pathlib import Path
-from typing import Any
 
-from twisted.internet.error import CannotListenError
-from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import capturedLogs, globalLogPublisher
+from twisted.logger import capturedLogs
 from twisted.python import usage
-from twisted.trial.unittest import SynchronousTestCase
 
 from ice.config.load import load
-from ice.daemons import rallypoint as module
-from ice.daemons.rallypoint import Daemon, Hangup, Options, makeService
-from ice.net.notify import Notifier
-from ice.observe.logs import LogOutput
+from ice.daemons.frame import Hangup
+from ice.daemons.rallypoint import Daemon, Options, makeService
 from ice.security.certificates import Role
-from ice.security.files import KEY_MODE
-from ice.security.minting import certificate_pem, key_pem, list_pem
+from ice.security.minting import list_pem
+from tests.unit.daemons import site
 from tests.unit.security import wire
 
 
-class Told(Notifier):
-    """A notifier that remembers."""
+class Case(site.Case):
+    """With a Rallypoint's site."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def _send(self, *lines: str) -> bool:
-        self.lines.append(lines[0])
-        return True
-
-
-class Reactor(MemoryReactorClock):
-    """A reactor whose ports can be closed, or are taken."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.taken: set[int] = set()
-        self.open: list[int] = []
-
-    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        if port in self.taken:
-            raise CannotListenError(interface, port, OSError(98, "Address already in use"))
-        listening = super().listenTCP(port, factory, backlog, interface)
-        self.open.append(port)
-        listening.stopListening = lambda: self.open.remove(port)  # type: ignore[method-assign]
-        return listening
-
-
-class Case(SynchronousTestCase):
-    """With a site in a folder."""
+    CONFIGURATION = '[rallypoint]\nhealth_check = "127.0.0.1:7444"\n'
 
     def setUp(self) -> None:
-        self.patch(
-            os, "environ", {**os.environ, "ICE_TLS": "twisted"}
-        )  # a memory reactor has no sockets to own
-        self.folder = Path(self.mktemp())
-        pki = self.folder / "pki"
-        pki.mkdir(parents=True)
-        (pki / "authority.pem").write_bytes(certificate_pem(wire.ca().certificate))
+        super().setUp()
         self.put("rallypoint", wire.rally())
-        self.file = self.folder / "ice.toml"
-        self.file.write_text('[rallypoint]\nhealth_check = "127.0.0.1:7444"\n')
-        self.reactor: Any = Reactor()
-        self.told = Told()
-
-    def put(self, name: str, credentials: Any) -> None:
-        """A certificate and key, as files."""
-        (self.folder / "pki" / f"{name}.pem").write_bytes(certificate_pem(credentials.certificate))
-        key = self.folder / "pki" / f"{name}.key"
-        key.write_bytes(key_pem(credentials.key))
-        key.chmod(KEY_MODE)
 
     def daemon(self) -> Daemon:
         """The daemon, on a reactor in memory."""
-        self.log = io.StringIO()
-        output = LogOutput(self.log, colour=False, journal=False)
-        return Daemon(self.reactor, load(self.file), notifier=self.told, output=output, wall=lambda: wire.NOW)
+        return Daemon(
+            self.reactor,
+            load(self.file),
+            notifier=self.told,
+            output=self.output(),
+            wall=lambda: wire.NOW,
+        )
 
     def started(self) -> Daemon:
         """The same, started; stopped after the test."""
         daemon = self.daemon()
-        self.patch(module, "raise_file_limit", lambda links: None)
-        daemon.privilegedStartService()
-        daemon.startService()
-        self.addCleanup(self.stopped, daemon)
+        self.begin(daemon)
         return daemon
-
-    def stopped(self, daemon: Daemon) -> None:
-        if daemon.running:
-            daemon.stopService()
-        self.reactor.pump([0.1] * 5)
-        self.assertEqual(self.reactor.getDelayedCalls(), [])
-
-    @contextmanager
-    def complaint(self) -> Iterator[io.StringIO]:
-        """Expect exit status 1, and give what was said on standard error."""
-        said = io.StringIO()
-        with redirect_stderr(said):
-            error = self.assertRaises(SystemExit, self.act)
-        self.assertEqual(error.code, 1)
-        self.assertNotIn("Traceback", said.getvalue())
-        yield said
-
-    def act(self) -> object:
-        """What :meth:`complaint` expects to end the process."""
-        raise NotImplementedError
 
 
 class MakingTests(Case):
-    def act(self) -> object:
-        options = Options()
-        options.parseOptions(["--config", str(self.file)])
-        before = signal.getsignal(signal.SIGHUP)
-        try:
-            return makeService(options)
-        finally:
-            self.hangup = signal.signal(signal.SIGHUP, before)
-
     def test_every_mistake_in_the_file_is_a_line(self) -> None:
         """All of them at once, with their places."""
         self.file.write_text("[rallypoint]\nlistn = 1\nkeepalive_s = -1\n")
-        with self.complaint() as said:
-            lines = said.getvalue().splitlines()
+        lines = self.complaint(makeService, Options()).splitlines()
         self.assertEqual(len(lines), 2)
         self.assertIn("ice.toml:2: rallypoint.listn: unknown key; did you mean 'listen'?", lines[0])
 
     def test_without_certificates_it_says_what_to_type(self) -> None:
         """Word for word."""
         (self.folder / "pki" / "rallypoint.pem").unlink()
-        with self.complaint() as said:
-            self.assertIn("ice pki init", said.getvalue())
+        self.assertIn("ice pki init", self.complaint(makeService, Options()))
 
     def test_a_client_certificate_is_not_a_rallypoint(self) -> None:
         """Told before a port is opened."""
         self.put("rallypoint", wire.alice())
-        with self.complaint() as said:
-            self.assertIn("rallypoint", said.getvalue())
+        self.assertIn("rallypoint", self.complaint(makeService, Options()))
 
     def test_hangup_is_taken_from_the_first_moment_on(self) -> None:
         """Its default would kill the process."""
         from twisted.internet import reactor
 
         self.patch(reactor, "seconds", reactor.seconds)  # type: ignore[attr-defined]
-        self.assertIsInstance(self.act(), Daemon)
+        self.assertIsInstance(self.made(makeService, Options()), Daemon)
         self.assertEqual(getattr(self.hangup, "__func__", None), Hangup.received)
 
     def test_stray_arguments_are_refused(self) -> None:
         """Rather than ignored."""
         self.assertRaises(usage.UsageError, Options().parseOptions, ["ice.toml"])
-
-    def test_a_hangup_before_there_is_a_daemon_does_nothing(self) -> None:
-        """And afterwards it is one call on the reactor's thread."""
-
-        class Threads:
-            def __init__(self) -> None:
-                self.called: list[Any] = []
-
-            def callFromThread(self, call: Any) -> None:
-                self.called.append(call)
-
-        threads = Threads()
-        hangup = Hangup(threads)
-        hangup.received(1, None)
-        threads.called.pop()()
-        done: list[int] = []
-        hangup.act = lambda: done.append(1)
-        hangup.received(1, None)
-        self.assertEqual(done, [])
-        threads.called.pop()()
-        self.assertEqual(done, [1])
 
 
 class LifeTests(Case):
@@ -184,7 +77,7 @@ class LifeTests(Case):
         """Ports, READY; then STOPPING, the balancer's port first, the pages last."""
         daemon = self.started()
         self.assertEqual(self.reactor.open, [7480, 7443, 7444])
-        self.assertEqual([line for line in self.told.lines if line != "WATCHDOG=1"], ["READY=1"])
+        self.assertEqual(self.told.steps(), ["READY=1"])
         done: list[object] = []
         daemon.stopService().addCallback(done.append)
         self.assertEqual(self.told.lines[-1], "STOPPING=1")
@@ -219,17 +112,6 @@ class LifeTests(Case):
 
 
 class ReloadTests(Case):
-    def reload(self, daemon: Daemon) -> str:
-        """Reload; what was logged."""
-        self.log.truncate(0)
-        globalLogPublisher.addObserver(daemon.output)
-        try:
-            daemon.reload()
-        finally:
-            globalLogPublisher.removeObserver(daemon.output)
-        self.assertEqual([line.split("=")[0] for line in self.told.lines[-2:]], ["RELOADING", "READY"])
-        return self.log.getvalue()
-
     def test_a_good_file_is_taken(self) -> None:
         """What changed is told, and what waits for a restart."""
         daemon = self.started()
@@ -274,16 +156,3 @@ class ReloadTests(Case):
         daemon = self.started()
         os.chmod(self.folder / "pki" / "rallypoint.key", 0o644)
         self.assertIn("chmod 600", self.reload(daemon))
-
-
-class FilesTests(SynchronousTestCase):
-    def test_the_soft_limit_is_raised_to_the_hard_one(self) -> None:
-        """And no further; what is too little for the links is told."""
-        set_to: list[tuple[int, int]] = []
-        self.patch(module.resource, "getrlimit", lambda which: (1_024, 4_096))
-        self.patch(module.resource, "setrlimit", lambda which, limits: set_to.append(limits))
-        module.raise_file_limit(1_000)
-        self.assertEqual(set_to, [(4_096, 4_096)])
-        with capturedLogs() as events:
-            module.raise_file_limit(10_000)
-        self.assertEqual([event["needed"] for event in events], [10_128])

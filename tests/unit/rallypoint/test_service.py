@@ -14,8 +14,8 @@ from ice.link.frame import Flag, FrameType, control, media
 from ice.link.message import Code
 from ice.link.naming import new_source, stream_key
 from ice.net.addresses import Address
+from ice.net.ports import PortTaken
 from ice.rallypoint import service
-from ice.rallypoint.service import PortTaken
 from ice.security.certificates import Role
 from tests.unit.rallypoint.stage import Person, Stage, rules
 from tests.unit.security import wire
