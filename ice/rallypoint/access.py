@@ -5,7 +5,8 @@ exactly one, everything else for itself. There are no character classes, since s
 
 A rule is *for* listening, for talking or for both, and for the names and streams that its patterns fit. Listening and
 talking are asked separately, and the first rule that is for the question decides it. Where there is no rule at all, all
-may; where there are rules and none fits, nobody may. Stream ids that begin with ``__`` are for satellites only, before any rule.
+may; where there are rules and none fits, nobody may. Stream ids that begin with ``__`` are for satellites only, before any rule, but for those by
+which people telephone (:mod:`ice.telephony.streams`): these are everybody's, before any rule too, since the gateway decides who calls whom.
 """
 
 import re
@@ -15,6 +16,7 @@ import attrs
 
 from ice.link.message import Code
 from ice.rallypoint.relay import Refusal
+from ice.telephony.streams import person_may
 
 RESERVED = "__"
 
@@ -95,7 +97,7 @@ class Access:
     def of(self, name: str, id: str, *, satellite: bool) -> "Rights":
         """What the certificate with this common name and id (a UUID in its usual form) may do; ask once per link."""
         fitting = tuple(rule for rule in self._rules if rule.name.fit(name) or rule.name.fit(id))
-        return Rights(fitting, bool(self._rules), name, satellite)
+        return Rights(fitting, bool(self._rules), name, id, satellite)
 
 
 @attrs.frozen
@@ -105,19 +107,24 @@ class Rights:
     rules: tuple[Rule, ...]
     restricted: bool
     name: str
+    id: str
     satellite: bool
 
     def may_listen(self, stream_id: str) -> bool:
         """Whether it may hear the stream."""
+        if self._reserved(stream_id):
+            return person_may(stream_id, self.id).listen
         return self._decide(stream_id, [rule for rule in self.rules if rule.listen])
 
     def may_talk(self, stream_id: str) -> bool:
         """Whether it may talk on the stream."""
+        if self._reserved(stream_id):
+            return person_may(stream_id, self.id).talk
         return self._decide(stream_id, [rule for rule in self.rules if rule.talk])
 
     def refuses(self, stream_id: str, *, listen: bool, talk: bool) -> Refusal | None:
         """Why a JOIN with these wishes is not granted, or None."""
-        if stream_id.startswith(RESERVED) and not self.satellite:
+        if self._reserved(stream_id) and not any(person_may(stream_id, self.id)):
             return Refusal(Code.DENIED, f"streams that begin with {RESERVED} are for satellites")
         hears = self.may_listen(stream_id) if listen or not talk else True
         talks = self.may_talk(stream_id) if talk else True
@@ -133,9 +140,10 @@ class Rights:
             Code.DENIED, f"'{self.name}' may {what} on '{stream_id}'; ask the site's administrator"
         )
 
+    def _reserved(self, stream_id: str) -> bool:
+        return stream_id.startswith(RESERVED) and not self.satellite
+
     def _decide(self, stream_id: str, rules: Iterable[Rule]) -> bool:
-        if stream_id.startswith(RESERVED) and not self.satellite:
-            return False
         for rule in rules:
             if rule.streams.fit(stream_id):
                 return rule.allow

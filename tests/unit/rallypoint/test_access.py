@@ -109,3 +109,23 @@ class RulesTests(SynchronousTestCase):
         self.assertFalse(rights(everybody).may_listen("__election_7"))
         self.assertIsNone(rights(everybody, satellite=True).refuses("__election_7", listen=True, talk=True))
         self.assertIsNone(rights(satellite=True).refuses("__election_7", listen=True, talk=True))
+
+    def test_people_may_telephone(self) -> None:
+        """They say what is the gateway's to hear, hear what is said to them and to all, and do both on a call's sound: whatever the rules say, and no more than that."""
+        group, other = "8f14e45f-ceea-467f-8d0d-6c1a1b0f7d11", "0b7c1c6e-2f5a-4d0c-9a63-0f7d6b6ad0c2"
+        for stream, listen, talk in [
+            (f"__calls_{group}", False, True),
+            (f"__calls_{group}_{ID}", True, False),
+            (f"__calls_{group}_all", True, False),
+            (f"__call_{other}", True, True),
+            (f"__calls_{group}_{other}", False, False),
+            (f"__calls_{group}_{ID}_", False, False),
+            ("__calls_g", False, False),
+            ("__call_", False, False),
+        ]:
+            for some in (rights(), rights(Rule.of("*", ["*"], allow=False)), rights(Rule.of("bob", ["*"]))):
+                self.assertIs(some.may_listen(stream), listen, stream)
+                self.assertIs(some.may_talk(stream), talk, stream)
+                both = some.refuses(stream, listen=True, talk=True)
+                self.assertIs(both is None, listen and talk, stream)
+                self.assertIs(some.refuses(stream, listen=listen, talk=talk) is None, listen or talk, stream)
