@@ -90,8 +90,8 @@ class AudioStatistics:
     slept_frames: int  #: that were never made, because nobody asked in time
 
 
-class _Line:
-    """One line: its buffer, and the way back to its rate."""
+class Line:
+    """One line: its buffer, and the way back to its rate. Raises :class:`~ice.errors.LocalError` for a rate that lines do not have."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
@@ -101,7 +101,18 @@ class _Line:
         self.refused: Counter[str] = Counter()
         self.heard_at = float("-inf")
 
+    def hear(self, rate: int, samples: bytes, now: float) -> None:
+        """The line has spoken; what comes at another rate or as half a sample is counted and dropped."""
+        if rate != self.rate:
+            self.refused["rate"] += 1
+        elif len(samples) < 2:
+            self.refused["empty"] += 1
+        else:
+            self.heard_at = now
+            self.buffer.feed(samples, now)
+
     def encode(self, pcm: Pcm) -> bytes:
+        """A frame of 48 kHz as the line wants it: 16 bit little-endian at its rate."""
         if self.down is not None:
             pcm = self.down.process(pcm)
         return pcm.astype("<i2").tobytes()
@@ -138,7 +149,7 @@ class CallAudio:
         self._limiter = Limiter()
         self._listener = Listener(jitter_max_ms=jitter_max_ms, payload_types=payload_types)
         self._events = payload_types.telephone_event is not None
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._noise = ComfortNoise(noise_dbov)
         self._stream_noise = ComfortNoise(noise_dbov, SAMPLE_RATE)
         self._to_stream = self._to_lines = False
@@ -157,7 +168,7 @@ class CallAudio:
         """
         if name in self._lines or len(self._lines) >= LINES_MAX:
             raise LocalError(f"line {name!r} takes part already, or there are {LINES_MAX}")
-        self._lines[name] = _Line(rate)
+        self._lines[name] = Line(rate)
 
     def remove_line(self, name: str) -> None:
         """A line takes part no more; one that is not there is no error."""
@@ -189,13 +200,8 @@ class CallAudio:
         line = self._lines.get(name)
         if line is None:
             self._refused["no-line"] += 1
-        elif rate != line.rate:
-            line.refused["rate"] += 1
-        elif len(samples) < 2:
-            line.refused["empty"] += 1
         else:
-            line.heard_at = now
-            line.buffer.feed(samples, now)
+            line.hear(rate, samples, now)
 
     def line_digits(self, digits: str, now: float) -> bool:
         """Keys were pressed at a line: said as telephone events; ``False`` (and counted) where that cannot be."""
