@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from ice.cli.watch_board import Board, Row, board_for, loss_percent, name_of, pr
 from ice.cli.watch_groups import Watched, watchlist
 from ice.errors import LocalError
 from ice.net.addresses import Address
+from ice.net.capture import MIN_BYTES, Capture, Keep
 from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import MulticastSocket
 from ice.streams.activity import Activity, Began, Voice, total
@@ -46,6 +48,19 @@ SHOWN_S: Final = 60.0  # a voice silent for longer is in the summary only
     help="Listen so long, print the table once, and end.",
 )
 @click.option("--seconds", type=click.FloatRange(0.1), help="Stop after this long.")
+@click.option(
+    "--capture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what comes into FILE for Wireshark (pcap), mode 0600, with FILE.old as its older half.",
+)
+@click.option(
+    "--capture-bytes",
+    type=click.IntRange(MIN_BYTES),
+    default=50_000_000,
+    show_default=True,
+    help="Bytes that the two files may have together; the oldest half goes.",
+)
 @password_options
 @json_option
 def watch(
@@ -54,13 +69,15 @@ def watch(
     interface: str,
     once: float | None,
     seconds: float | None,
+    capture: Path | None,
+    capture_bytes: int,
     ask: bool,
     password_file: Path | None,
     as_json: bool,
 ) -> int:
     """Show who is active on multicast groups: 239.1.2.3:5004, 239.1.2.3:5004@eth0, or all groups of a mission's file.
 
-    Without any, the groups of the reflector's rules in the configuration. Nothing is sent. Ctrl-C ends it. Exit status 0 when it
+    Without any, the groups of the reflector's rules in the configuration. Nothing is sent. What a reflector of this machine sends into a group is heard here too. Ctrl-C ends it. Exit status 0 when it
     ended as asked, 1 when none of the groups could be heard.
     """
     from ice.cli import loop
@@ -75,7 +92,10 @@ def watch(
             held.callback(board.close)
             for remark in found.remarks:
                 board.say("remark", remark, remark=remark)
-            picture = Picture(reactor, found.groups, board)
+            file = None if capture is None else Capture(capture, max_bytes=capture_bytes, keep=Keep.LAST)
+            if file is not None:
+                held.callback(file.close)
+            picture = Picture(reactor, found.groups, board, capture=file)
             picture.start()
             try:
                 await picture.until(stop, seconds if once is None else once)
@@ -108,9 +128,14 @@ class Picture:
         board: Board,
         *,
         interfaces: InterfaceWatch | None = None,
+        capture: Capture | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._reactor = reactor
         self._board = board
+        self._capture = capture
+        self._captured = False  # it is told that it has ended
+        self._wall = wall
         interfaces = interfaces if interfaces is not None else InterfaceWatch(reactor)
         self._groups = [
             _Group(each, Activity(sealed=each.place.sealed, codecs=each.codec_name)) for each in groups
@@ -155,6 +180,13 @@ class Picture:
     def look(self) -> None:
         """Tell what has happened, and draw the table."""
         now = self._reactor.seconds()
+        if self._capture is not None:
+            self._capture.flush()
+            if self._capture.why and not self._captured:
+                self._captured = True
+                self._board.say(
+                    "capture", f"the capture has ended: {self._capture.why}", why=self._capture.why
+                )
         for each in self._groups:
             for event in each.activity.look(now):
                 self._tell(each, event.voice, None if isinstance(event, Began) else event.seconds)
@@ -186,12 +218,16 @@ class Picture:
         dropped = sum(each.socket.counts.kernel_dropped for each in self._groups if each.socket is not None)
         if dropped:
             words += f"; {plural(dropped, 'packet')} came faster than this program reads"
+        if self._capture is not None:
+            words += f"; {plural(self._capture.packets, 'packet')} in {self._capture.path}"
         fields = {
             "voices": count,
             "packets": packets,
             "dropped": dropped,
             "groups": [self._facts(each, voices, now) for each, voices in every],
         }
+        if self._capture is not None:
+            fields["captured"] = self._capture.packets
         if table:
             print(words, file=sys.stderr)
         else:
@@ -206,6 +242,10 @@ class Picture:
         now, heard = self._reactor.seconds(), group.activity.heard
         for data, sender in datagrams:
             heard(data, sender, now)
+        if self._capture is not None:
+            wall = self._wall()
+            for data, sender in datagrams:
+                self._capture.add(wall, sender, group.watched.address, data)
 
     def _path(self, group: _Group, up: bool, why: str) -> None:
         group.up, group.why = up, why

@@ -7,8 +7,8 @@ the datagrams says so rule by rule, and is reminded of it.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Annotated, Final, Literal, LiteralString
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -27,11 +27,13 @@ from ice.config.fields import (
 from ice.config.multicast import InterfaceName
 from ice.link.message import MAX_STREAM_ID
 from ice.net.addresses import Address
+from ice.net.capture import MIN_BYTES, old_half
 from ice.printable import printable
 
 MAX_RULES = 4_096  # each joins a group; a kernel's own limits on memberships come long before
 MAX_ADDITIONAL = 16  # copies of every datagram
 MAX_FILTERS = 1_024  # networks that every datagram's sender is compared with
+MAX_CAPTURE: Final = 1 << 40  # whoever means more has written a digit too many
 
 
 def _ordinary_stream(value: str) -> str:
@@ -152,6 +154,16 @@ class ReflectorRule(Section):
         "",
         description="Codec that the stream is to have: what the radio says is coded anew for it; empty: untouched.",
     )
+    capture_file: OptionalFileName = Field(
+        None,
+        description="File (pcap) into which what is heard and sent here is written for Wireshark, with FILE.old as its older half; empty: none.",
+    )
+    capture_bytes: int = Field(
+        50_000_000,
+        ge=MIN_BYTES,
+        le=MAX_CAPTURE,
+        description="Bytes that the two files of a capture may have together; the oldest half goes.",
+    )
     enabled: bool = Field(True, description="Set to false, the rule is kept, and nothing goes either way.")
 
     @field_validator("payload_types")
@@ -162,11 +174,7 @@ class ReflectorRule(Section):
             for index, pair in enumerate(value):
                 number = pair.split("=")[side]
                 if number in seen:
-                    raise PydanticCustomError(
-                        "twice",
-                        "{number} of the {whose} is there twice",
-                        {"number": number, "whose": whose, "below": index},
-                    )
+                    raise _twice("{number} of the {whose} is there twice", index, number=number, whose=whose)
                 seen.add(number)
         return value
 
@@ -193,18 +201,14 @@ class ReflectorRule(Section):
         first = info.data.get("tx") or info.data.get("rx")
         for index, address in enumerate(value):
             if address == first or address in value[:index]:
-                raise PydanticCustomError(
-                    "twice",
-                    "{address} gets every datagram already",
-                    {"address": str(address), "below": index},
-                )
+                raise _twice("{address} gets every datagram already", index, address=str(address))
         return value
 
     @field_validator("direction")
     @classmethod
     def _somewhere_to_send(cls, value: str, info: ValidationInfo) -> str:
         rx = info.data.get("rx")
-        if value != "in" and rx is not None and info.data.get("tx", rx) is None and not _is_group(rx):
+        if value != "in" and rx is not None and info.data.get("tx", rx) is None and not is_group(rx):
             raise PydanticCustomError(
                 "tx",
                 "rx is {rx}, an address of this machine and no multicast group: give tx, the place to send to, "
@@ -226,40 +230,39 @@ class ReflectorRule(Section):
         return (self.tx or self.rx, *self.additional_tx)
 
 
-def _is_group(address: Address) -> bool:
+def is_group(address: Address) -> bool:
+    """Whether this is a multicast group's address."""
     ip = address.ip
     return ip is not None and ip.is_multicast
 
 
 def distinct_rules(rules: tuple[ReflectorRule, ...]) -> tuple[ReflectorRule, ...]:
-    """Refuse enabled rules of one stream that hear the same place twice, or send everything twice to the same place."""
-    heard: dict[tuple[str, str, Address], int] = {}
-    sent: dict[tuple[str, str, Address], int] = {}
+    """Refuse enabled rules of one stream that hear the same place twice, or send everything twice to the same place; and two captures in one file."""
+    first: dict[Hashable, int] = {}
     for index, rule in enumerate(rules):
-        if rule.hears and heard.setdefault((rule.stream, rule.interface, rule.rx), index) != index:
-            raise PydanticCustomError(
-                "twice",
-                'the enabled rule {number} hears {address} for the stream "{stream}" already: all would be said twice',
-                {
-                    "number": heard[rule.stream, rule.interface, rule.rx] + 1,
-                    "address": str(rule.rx),
-                    "stream": rule.stream[:40],
-                    "below": index,
-                },
-            )
-        for address in rule.destinations:
-            if sent.setdefault((rule.stream, rule.interface, address), index) != index:
-                raise PydanticCustomError(
-                    "twice",
-                    'the enabled rule {number} sends the stream "{stream}" to {address} already: all would be said twice',
-                    {
-                        "number": sent[rule.stream, rule.interface, address] + 1,
-                        "address": str(address),
-                        "stream": rule.stream[:40],
-                        "below": index,
-                    },
-                )
+        for claim, does, why in _claims(rule):
+            number = first.setdefault(claim, index) + 1
+            if number != index + 1:
+                words = "the enabled rule {number} {does} already: {why}"
+                raise _twice(words, index, number=number, does=does, why=why)
     return rules
+
+
+def _claims(rule: ReflectorRule) -> Iterator[tuple[Hashable, str, str]]:
+    """What an enabled rule does that no other may do as well: as a key, and in words; and why not."""
+    stream, at, said_twice = rule.stream, rule.interface, "all would be said twice"
+    if rule.hears:
+        yield ("hears", stream, at, rule.rx), f'hears {rule.rx} for the stream "{stream[:40]}"', said_twice
+    for to in rule.destinations:
+        yield ("sends", stream, at, to), f'sends the stream "{stream[:40]}" to {to}', said_twice
+    if rule.enabled and rule.capture_file is not None:
+        for path in (rule.capture_file, old_half(rule.capture_file)):
+            yield ("writes", path), f"writes {path}", "a capture needs files of its own"
+
+
+def _twice(words: LiteralString, below: int, **fields: object) -> PydanticCustomError:
+    """The mistake that element ``below`` of a list says once more what is there."""
+    return PydanticCustomError("twice", words, {**fields, "below": below})
 
 
 class ReflectorHttpSettings(Section):

@@ -8,6 +8,9 @@ how far a packet had come (the hop limit says 64), and how it was marked.
 something; :attr:`Keep.LAST` goes on in turns between two files of half the size, ``NAME`` and ``NAME.old``, so that the latest half at least is always there, which is right for
 waiting until something happens.
 
+A capture that stands there from before is not lost where the last are kept: it becomes the older half, if it is no longer than that may be. So a program that was started again after a crash
+has not thrown away what came before it.
+
 **Private.** It holds what people say: the file is made anew with mode 0600, never through a symbolic link, and never over a file that is no capture. What cannot be written ends the capture, with
 the reason in :attr:`Capture.why`; nothing is raised where datagrams pass.
 
@@ -71,11 +74,9 @@ class Capture:
         self.why = ""
         self._limit = max_bytes // 2 if keep is Keep.LAST else max_bytes
         self._size = 0
-        for each in (path, self._old):
-            _check(each)
+        lengths = [_check(each) for each in (path, self._old)]
         if keep is Keep.LAST:
-            with contextlib.suppress(FileNotFoundError):
-                self._old.unlink()
+            self._make_old(lengths)
         self._file: BinaryIO | None = self._open()
 
     @property
@@ -123,7 +124,17 @@ class Capture:
 
     @property
     def _old(self) -> Path:
-        return self.path.with_name(self.path.name + ".old")
+        return old_half(self.path)
+
+    def _make_old(self, lengths: list[int]) -> None:
+        """What an earlier capture has left becomes the older half; what is too long for it goes."""
+        try:
+            if len(FILE_HEADER) < lengths[0] <= self._limit:
+                os.replace(self.path, self._old)
+            elif lengths[0] > self._limit or lengths[1] > self._limit:
+                self._old.unlink(missing_ok=True)
+        except OSError as error:
+            raise CaptureError(f"{self.path}: cannot be written: {error.strerror or error}") from None
 
     def _open(self) -> BinaryIO:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -161,6 +172,11 @@ class Capture:
             self.why = why
             with contextlib.suppress(OSError):
                 file.close()
+
+
+def old_half(path: Path) -> Path:
+    """Where the older half of a capture of the last is."""
+    return path.with_name(path.name + ".old")
 
 
 def record(unix_s: float, sender: Address, receiver: Address, payload: bytes) -> bytes:
@@ -207,12 +223,12 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def _check(path: Path) -> None:
-    """Raise :class:`CaptureError` where something else stands there that must not be lost."""
+def _check(path: Path) -> int:
+    """The length of the capture that stands there, 0 where none does.  Raises :class:`CaptureError` where something else does, which must not be lost."""
     try:
         found = path.lstat()
     except FileNotFoundError:
-        return
+        return 0
     except OSError as error:
         raise CaptureError(f"{path}: cannot be written: {error.strerror or error}") from None
     if not stat.S_ISREG(found.st_mode):
@@ -224,6 +240,7 @@ def _check(path: Path) -> None:
         raise CaptureError(f"{path}: cannot be read: {error.strerror or error}") from None
     if begin and begin not in MAGICS:
         raise CaptureError(f"{path} is a file, and no capture: name another, or remove it")
+    return found.st_size
 
 
-__all__ = ["Capture", "CaptureError", "Keep", "checksum", "packet_of", "record"]
+__all__ = ["Capture", "CaptureError", "Keep", "checksum", "old_half", "packet_of", "record"]

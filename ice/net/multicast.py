@@ -220,6 +220,12 @@ class MulticastSocket:
             self._sent_again()
         return given.sent
 
+    def origin(self) -> Address:
+        """Where what we say comes from: our address on the interface in use (unspecified where there is none), and our port."""
+        using, six = self._using, ":" in self.place.tx.host
+        known = () if using is None else using.addresses_of(six)
+        return Address(self._own_host or (known[0] if known else "::" if six else "0.0.0.0"), self._own_port)
+
     def status(self) -> SocketStatus:
         """How it stands."""
         using = self._using

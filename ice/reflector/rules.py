@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 from pydantic import ValidationError
 
-from ice.config.reflector import ReflectorRule, ReflectorSettings, distinct_rules
+from ice.config.reflector import ReflectorRule, ReflectorSettings, distinct_rules, is_group
 from ice.config.schema import Config
 from ice.errors import LocalError
 from ice.net.place import Place
@@ -213,7 +213,16 @@ def _warnings(index: int, rule: ReflectorRule) -> Iterator[Remark]:
             "key_file",
             f"mode {mode:04o} lets others than the owner read {rule.key_file}; type: chmod 600 {rule.key_file}",
         )
-    if rule.hears and not rule.allow and not _is_group(rule):
+    if rule.capture_file is not None:
+        folder = rule.capture_file.parent
+        yield Remark(
+            index,
+            "capture_file",
+            f"what is said is written into {rule.capture_file} (up to {rule.capture_bytes:,} bytes); take capture_file out when it is no longer needed"
+            if folder.is_dir()
+            else f"there is no folder {folder}: nothing is captured",
+        )
+    if rule.hears and not rule.allow and not is_group(rule.rx):
         yield Remark(index, "rx", f"whoever reaches {rule.rx} talks on the stream: name them in allow")
 
 
@@ -238,7 +247,7 @@ def _rule(number: int, rule: ReflectorRule, config: Config) -> Rule:
 
 def _sources(rule: ReflectorRule) -> tuple[str, ...]:
     """The senders for a source-specific membership: where ``allow`` names single addresses only, and the address heard is a group."""
-    if not rule.hears or not _is_group(rule) or not 0 < len(rule.allow) <= MAX_SOURCES:
+    if not rule.hears or not is_group(rule.rx) or not 0 < len(rule.allow) <= MAX_SOURCES:
         return ()
     networks = [ip_network(each) for each in rule.allow]
     ip = rule.rx.ip
@@ -277,11 +286,6 @@ def _transcoding(name: str) -> Transcoder | None:
     decoder_of(row)  # raises now, not at the first packet, where a library is missing
     encoder(name)
     return Transcoding(row)
-
-
-def _is_group(rule: ReflectorRule) -> bool:
-    ip = rule.rx.ip
-    return ip is not None and ip.is_multicast
 
 
 def _mode(path: Path) -> int:

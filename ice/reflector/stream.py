@@ -5,6 +5,7 @@ hears and speaks, and one more for each further destination.  A rule that a relo
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -17,6 +18,7 @@ from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import MulticastSocket, SocketCounts, SocketStatus
 from ice.net.place import Place
 from ice.reflector.engine import Port, Reflection
+from ice.reflector.recorder import Recorder
 from ice.reflector.rules import Rule
 from ice.reflector.translation import Translation
 from ice.streams.interface import Datagram
@@ -41,6 +43,9 @@ class Carrier(Protocol):
     def send_many(self, datagrams: Sequence[bytes]) -> int:
         """Send them in order; how many went."""
 
+    def origin(self) -> Address:
+        """Where what is sent comes from."""
+
     def status(self) -> SocketStatus:
         """How it stands."""
 
@@ -63,13 +68,15 @@ class Mouth:
     They leave when the turn is over, which is at once, or when there are :data:`MOST`.
     """
 
-    __slots__ = ("_failed", "_reactor", "_sock", "_soon", "_waiting")
+    __slots__ = ("_failed", "_reactor", "_sock", "_soon", "_waiting", "recorded")
 
     def __init__(self, reactor: Any, sock: Carrier, failed: Callable[[int], None]) -> None:
         """``failed`` is told how many did not go."""
         self._reactor = reactor
         self._sock = sock
         self._failed = failed
+        #: Who is told of all that is given to the socket, where somebody captures it.
+        self.recorded: Callable[[list[bytes]], None] | None = None
         self._waiting: list[bytes] = []
         self._soon: DelayedCall | None = None
 
@@ -101,6 +108,8 @@ class Mouth:
             unsent = len(waiting) - self._sock.send_many(waiting)
             if unsent:
                 self._failed(unsent)
+            if self.recorded is not None:
+                self.recorded(waiting)
 
 
 @attrs.define(eq=False)
@@ -113,6 +122,14 @@ class Tie:
     mouths: tuple[Mouth, ...] = ()
     rejoin_s: float = 0.0
     told: dict[int, bool] = attrs.field(factory=dict)
+    #: What writes a capture, where the rule wants one.
+    recorder: Recorder | None = None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know beside how it stands, in sentences."""
+        recorder = self.recorder
+        return (f"nothing is captured: {recorder.why}",) if recorder is not None and recorder.why else ()
 
     @property
     def up(self) -> bool:
@@ -162,6 +179,7 @@ class Reflected:
                 tie = Tie(rule, port, rejoin_s=rejoin_s)
                 self._open(tie)
             tie.rule = rule
+            self._record(tie)
             ties.append(tie)
         for tie in before.values():
             self._close(tie)
@@ -185,6 +203,9 @@ class Reflected:
     def tick(self, now: float) -> None:
         """Some times a second."""
         self.reflection.tick(now)
+        for tie in self.ties:
+            if tie.recorder is not None:
+                tie.recorder.flush()
 
     def refresh(self) -> None:
         """Which addresses are ours, on the network of each rule."""
@@ -286,6 +307,8 @@ class Reflected:
         def heard(datagrams: list[tuple[bytes, Address]]) -> None:
             if self.may_act is not None:
                 self.may_act()
+            if tie.recorder is not None:
+                tie.recorder.heard(datagrams, rule.places[0].rx)
             port.heard_many(datagrams, seconds())
 
         def socket(at: int, place: Place) -> Carrier:
@@ -316,6 +339,29 @@ class Reflected:
         for sock in tie.sockets:
             sock.stop()
         tie.port.sends = ()
+        if tie.recorder is not None:
+            tie.recorder.stop()
+
+    def _record(self, tie: Tie) -> None:
+        """Capture as the rule says now: begin, end, or go on."""
+        settings, recorder = tie.rule.settings, tie.recorder
+        path, most = settings.capture_file, settings.capture_bytes
+        if recorder is not None and not recorder.same(path, most):
+            recorder.stop()
+            recorder = None
+        if recorder is None and path is not None:
+            recorder = Recorder(path, most, self._ground.wall, partial(self._not_captured, tie))
+            recorder.start()
+        tie.recorder = recorder
+        for mouth, sock, place in zip(tie.mouths, tie.sockets, tie.rule.places, strict=False):
+            mouth.recorded = None if recorder is None else _recording(recorder, sock, place.tx)
+
+    def _not_captured(self, tie: Tie, why: str) -> None:
+        self._log.error(
+            "{rule}: nothing is captured, and all is passed on as before: {why}",
+            rule=self._named(tie),
+            why=why,
+        )
 
     def _changed(self, tie: Tie, at: int, up: bool, why: str) -> None:
         """A place can be used, or can not."""
@@ -332,3 +378,7 @@ class Reflected:
 
     def _named(self, tie: Tie) -> str:
         return f"rule {tie.rule.number} ({tie.rule.name})"
+
+
+def _recording(recorder: Recorder, sock: Carrier, to: Address) -> Callable[[list[bytes]], None]:
+    return lambda datagrams: recorder.said(datagrams, sock.origin(), to)

@@ -30,7 +30,7 @@ def test_watch(start: Callable[..., Program], tmp_path: Path) -> None:
         for name, group, more in (("Red", RED, {}), ("Blue", BLUE, {"cryptoPassword": "1f" * 32}), ("Green", GREEN, {}))
     ]  # fmt: skip
     (tmp_path / "mission.json").write_text(json.dumps({"name": "Exercise", "groups": groups}))
-    program = start("ice", "watch", "mission.json", "--json", cwd=tmp_path)
+    program = start("ice", "watch", "mission.json", "--json", "--capture", "seen.pcap", cwd=tmp_path)
     program.wait_for(GREEN)
     over = threading.Event()
 
@@ -69,3 +69,17 @@ def test_watch(start: Callable[..., Program], tmp_path: Path) -> None:
         "Blue": (True, 1),
         "Green": (True, 0),
     }
+    assert summary["captured"] == 117
+    assert (tmp_path / "seen.pcap").stat().st_mode & 0o777 == 0o600
+    assert packets_in((tmp_path / "seen.pcap").read_bytes()) == {RED: 57, BLUE: 60}
+
+
+def packets_in(data: bytes) -> dict[str, int]:
+    """How many packets of a capture went where."""
+    found: dict[str, int] = {}
+    at = 24
+    while at < len(data):
+        to = socket.inet_ntoa(data[at + 32 : at + 36])
+        found[to] = found.get(to, 0) + 1
+        at += 16 + int.from_bytes(data[at + 8 : at + 12], "little")
+    return found

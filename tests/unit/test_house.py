@@ -37,6 +37,7 @@ LAYERS = [
         "services",
         ["ice.reflector.elected", "ice.reflector.status", "ice.reflector.stream", "ice.reflector.snooping"],
     ),
+    ("services", ["ice.reflector.recorder"]),
     ("services", ["ice.patch.control", "ice.patch.elected", "ice.patch.joint", "ice.patch.status"]),
     ("mechanisms", ["ice.patch.channels", "ice.patch.store"]),  # know our configuration, and the disk
     ("ground", ["ice", "ice.errors", "ice.net.addresses", "ice.printable"]),

@@ -85,6 +85,14 @@ class Rules(SynchronousTestCase):
         self.assertEqual(wrong(RULE + RULE + 'interface = "eth1"\n'), [])
         self.assertEqual(wrong(RULE + RULE.replace("red", "blue")), [])
 
+    def test_one_file_each(self) -> None:
+        """Two rules do not write one capture, nor one the older half of another."""
+        one, other = (RULE + f'capture_file = "{name}"\n' for name in ("red.pcap", "red.pcap.old"))
+        other = other.replace('"red"', '"blue"')
+        self.assertIn("red.pcap.old already: a capture needs files", self.message(one + other))
+        self.assertEqual(wrong(one + other.replace("red.pcap", "blue.pcap")), [])
+        self.assertIn("capture_bytes", wrong(RULE + "capture_bytes = 1000\n")[0][1])
+
 
 class Patches(SynchronousTestCase):
     def test_values(self) -> None:

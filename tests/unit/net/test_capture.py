@@ -164,14 +164,25 @@ class Files(SynchronousTestCase):
         self.assertGreater(made.turns, 5)
 
     def test_again(self) -> None:
-        """A capture may be made anew over an old one, and the old half of that one goes too."""
-        first = self.capture(Keep.LAST)
+        """A capture may be made anew over an old one, which becomes the older half: a program that is started again keeps what came before."""
+        first, old = self.capture(Keep.LAST), self.path.with_name(self.path.name + ".old")
+        for number in range(150):
+            first.add(AT, SENDER, GROUP, b"%4d" % number + bytes(1_000))
+        first.close()
+        latest = self.path.read_bytes()
+        self.capture(Keep.LAST).close()
+        self.assertEqual((records(self.path.read_bytes()), old.read_bytes()), ([], latest))
+        self.capture(Keep.LAST).close()
+        self.assertEqual(old.read_bytes(), latest, "an empty one is none")
+
+    def test_again_with_less_room(self) -> None:
+        """What is longer than the older half may be goes: both files together stay bounded."""
+        first, old = self.capture(Keep.LAST, 10 * MIN_BYTES), self.path.with_name(self.path.name + ".old")
         for _ in range(150):
             first.add(AT, SENDER, GROUP, bytes(1_000))
         first.close()
         self.capture(Keep.LAST).close()
-        self.assertEqual(records(self.path.read_bytes()), [])
-        self.assertFalse(self.path.with_name(self.path.name + ".old").exists())
+        self.assertEqual((records(self.path.read_bytes()), old.exists()), ([], False))
 
     def test_never_over_something_else(self) -> None:
         """A file that is no capture, a link and a folder are left alone."""

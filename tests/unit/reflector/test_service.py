@@ -1,6 +1,8 @@
 """The reflector put together: rules come and go, streams are joined as they are wanted, and status tells how each stands."""
 
 import json
+import os
+from ipaddress import ip_address
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -8,7 +10,7 @@ from uuid import UUID
 
 import attrs
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.config.load import loads
@@ -25,6 +27,7 @@ from ice.security.keyring import Keyring
 from ice.streams.memory import Collector
 from ice.streams.sealed import SealedNetwork
 from ice.testing.network import MemoryDialler, MemoryRallypoint, network_on, run
+from tests.unit.net.test_capture import records
 from tests.unit.reflector.world import NOON, rtp
 
 RADIO = Address("10.0.0.1", 5_004)
@@ -69,6 +72,9 @@ class Wire:
 
     def hear(self, *datagrams: bytes, sender: Address = RADIO) -> None:
         self.more["received_many"]([(data, sender) for data in datagrams])
+
+    def origin(self) -> Address:
+        return Address("10.0.0.10", 40_000)
 
     def status(self) -> SocketStatus:
         return SocketStatus(
@@ -252,6 +258,88 @@ class Sealed(Case):
             run(self.clock, 2.0)
             self.assertEqual(len(done), 2)
             self.network = network_on(self.dialler, A, satellite=True)
+
+
+class Capturing(Case):
+    def rule_into(self, name: str) -> str:
+        return self.rule(more=f'capture_file = "{name}"\ncapture_bytes = 200_000')
+
+    def captured(self, name: str) -> list[tuple[str, str, bytes]]:
+        """From where, to where, what: as the packets of a file say."""
+        found = []
+        for _, packet in records((self.folder / name).read_bytes()):
+            at = [f"{ip_address(packet[n : n + 4])}:{int.from_bytes(packet[m : m + 2], 'big')}" for n, m in ((12, 20), (16, 22))]  # fmt: skip
+            found.append((at[0], at[1], packet[28:]))
+        return found
+
+    def test_on_and_off(self) -> None:
+        """A reload begins a capture of one rule and ends it, both ways are in it with their addresses, and the rule notices nothing."""
+        reflector = self.started()
+        [wire] = self.wires
+        wire.hear(rtp(1))
+        plan = self.plan(self.rule_into("hall.pcap"), before=reflector.plan)
+        reflector.reload(plan)
+        wire.hear(rtp(2))
+        self.say(rtp(1, ssrc=9), 0)
+        reflector.reload(plan)
+        wire.hear(rtp(3), sender=Address("10.0.0.2", 6_000))
+        run(self.clock, 0.3)
+        self.assertEqual(
+            self.captured("hall.pcap"),
+            [
+                ("10.0.0.1:5004", "239.1.1.1:5000", rtp(2)),
+                ("10.0.0.10:40000", "239.1.1.1:5000", rtp(1, ssrc=9)),
+                ("10.0.0.2:6000", "239.1.1.1:5000", rtp(3)),
+            ],
+        )
+        self.assertEqual((self.folder / "hall.pcap").stat().st_mode & 0o777, 0o600)
+        [told] = status_of(reflector)["rules"]
+        self.assertEqual(
+            told["capture"],
+            {"file": str((self.folder / "hall.pcap").absolute()), "why_not": "", "packets": 3, "left_out": 0},
+        )
+        self.assertIn("what is said is written into", told["warnings"][0])
+        reflector.reload(self.plan(self.rule(), before=plan))
+        wire.hear(rtp(4))
+        self.assertEqual(len(self.captured("hall.pcap")), 3)
+        self.assertEqual((self.wires, status_of(reflector)["rules"][0]["capture"]), ([wire], None))
+
+    def test_a_full_disk(self) -> None:
+        """A disk that is full ends the capture: said once, counted, and everything passes as before; a reload tries again."""
+        plan = self.plan(self.rule_into("hall.pcap"))
+        reflector = self.started(plan)
+        [tie] = reflector.ties
+        assert tie.recorder is not None and tie.recorder._capture is not None
+        assert tie.recorder._capture._file is not None
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, tie.recorder._capture._file.fileno())
+        os.close(full)
+        [wire] = self.wires
+        with capturedLogs() as logs:
+            for number in range(200):
+                wire.hear(rtp(number, payload=bytes(900)))
+                run(self.clock, 0.02)
+            run(self.clock, 1.0)
+        self.assertEqual(len(self.on_stream()), 200)
+        told = [formatEvent(each) for each in logs if "captured" in each["log_format"]]
+        self.assertEqual([("No space left" in each, "passed on as before" in each) for each in told], [(True, True)])  # fmt: skip
+        [rule] = status_of(reflector)["rules"]
+        self.assertGreater(rule["capture"]["left_out"], 0)
+        self.assertIn("No space left", " ".join(rule["warnings"]))
+        reflector.reload(plan)
+        wire.hear(rtp(900))
+        run(self.clock, 0.3)
+        self.assertEqual([data for _, _, data in self.captured("hall.pcap")], [rtp(900)])
+
+    def test_no_such_folder(self) -> None:
+        """Where nothing can be written nothing is, with the reason, and the rule is at work."""
+        with capturedLogs() as logs:
+            reflector = self.started(self.plan(self.rule_into("nowhere/hall.pcap")))
+        self.wires[0].hear(rtp(1))
+        run(self.clock, 0.3)
+        self.assertEqual((self.on_stream(), reflector.ready()), ([rtp(1)], None))
+        self.assertEqual(sum("captured" in each["log_format"] for each in logs), 1)
+        self.assertEqual(status_of(reflector)["rules"][0]["capture"]["left_out"], 1)
 
 
 class Reloading(Case):
