@@ -92,6 +92,11 @@ class Group:
         return {member.id: len(self.members) - place for place, member in enumerate(self.members)}
 
     @cached_property
+    def disabled(self) -> frozenset[str]:
+        """Members that are taken out of service."""
+        return frozenset(member.id for member in self.members if not member.enabled)
+
+    @cached_property
     def names(self) -> dict[str, str]:
         """What to call each member before people: its name, else its id."""
         return {member.id: member.name or member.id for member in self.members}
@@ -127,7 +132,7 @@ class Group:
         ``ready``: its control plane reaches it. ``stored``: it has a configuration on disk that it can work by without one.
         """
         place = self.places[id]
-        if not next(member.enabled for member in self.members if member.id == id):
+        if id in self.disabled:
             return -place
         if ready:
             return place

@@ -29,16 +29,16 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from ice.election.ballot import Ballot, Reason
+from ice.election.ballot import Ballot
 from ice.election.decisions import Changed, Lead, Send, State, Yield
 from ice.election.keeping import PUBLIC, keep
 from ice.election.messages import Kind, Report, encode_report
-from ice.election.rules import SHORT_CYCLE_S, WINS, Group
+from ice.election.rules import SHORT_CYCLE_S, Group
 from ice.election.satellite import MIN_DEADLINE_S, REST_S, Phase, Satellite, Work
 from ice.election.share import Share
 from ice.election.status import REPUBLISH_S, Transport, message, report
 from ice.election.tally import Tally
-from ice.election.transports import MULTICAST, RALLYPOINT, SILENT_CYCLES, Way, keyring_of
+from ice.election.transports import MULTICAST, RALLYPOINT, Way, keyring_of
 from ice.errors import LocalError
 from ice.net.clock import Clock, DelayedCall
 
@@ -107,7 +107,6 @@ class Election(Service):
         self._timer_at = self._armed_for = float("inf")
         self._published_at = float("-inf")
         self._told_state: State | None = None
-        self._news: tuple[object, ...] = ()
         self._told_ways: tuple[Transport, ...] = ()
         self._write_failed = False
         self._said_at = 0.0  # when the last copy of what we said last goes out
@@ -218,9 +217,10 @@ class Election(Service):
             self.share.heard(data)
         elif kind == Kind.BALLOT or kind >= 0x20 or not data:
             now, unix_ms = self._times()
-            reason = self.tally.receive(data, now, unix_ms)
-            if reason is Reason.COUNTED or reason is Reason.DUPLICATE:
-                way.meet(data, now)
+            self.tally.receive(data, now, unix_ms)
+            voter = self.tally.voter(data)
+            if voter is not None:
+                way.meet(voter, now)
             self._act()
         elif kind != Kind.REPORT:
             self.ignored += 1
@@ -282,8 +282,7 @@ class Election(Service):
             self._acting = False
         if changed:
             self.share.turn()
-            if self._is_news():
-                self._publish()
+            self._publish()
         self._rearm()
 
     def _flush(self) -> None:
@@ -409,13 +408,7 @@ class Election(Service):
 
     def _states(self, now: float) -> tuple[Transport, ...]:
         cycle_s = self._group.cycle_s
-        since = now - SILENT_CYCLES * cycle_s
-        here = [way.heard_since(since) for way in self.ways]
-        states = []
-        for at, way in enumerate(self.ways):
-            elsewhere = frozenset[str]().union(*here[:at], *here[at + 1 :])
-            states.append(way.state(now, cycle_s, elsewhere))
-        return tuple(states)
+        return tuple([way.state(now, cycle_s, self.ways) for way in self.ways])
 
     def _health(self) -> None:
         """Notice a way that has become healthy, or ceased to be."""
@@ -433,21 +426,6 @@ class Election(Service):
             self._told_ways = states
             if self.running:
                 self._publish()
-
-    def _is_news(self) -> bool:
-        """Whether what the status says is other than what was published last; that a leader has won once more is not."""
-        tally = self.tally
-        outcome = tally.outcome
-        news = (
-            tally.state,
-            tally.leader,
-            (outcome.held, outcome.first, outcome.quorum, outcome.won, outcome.named, outcome.exclusive),
-            dict(outcome.votes),
-            min(tally.wins, WINS),
-            tally.resigned,
-        )
-        changed, self._news = news != self._news, news
-        return changed
 
     def _publish(self) -> None:
         """Tell how it is, in all places."""

@@ -62,7 +62,7 @@ def message(tally: Tally) -> str:
         case State.OUT_OF_SERVICE:
             if tally.resigned:
                 return "OUT OF SERVICE: Stopped."
-            if any(not member.enabled for member in group.members if member.id == tally.own_id):
+            if tally.own_id in group.disabled:
                 return "OUT OF SERVICE: Disabled by the administrator."
             return "OUT OF SERVICE: Not ready, and there is no stored configuration to work by."
         case State.GETTING_READY:

@@ -90,7 +90,7 @@ class Tally:
         self._acts: list[Act] = []
         self._said: tuple[object, ...] = ()
         self._newest: dict[str, int] = {}
-        self._raw: dict[bytes, None] = {}
+        self._raw: dict[bytes, str] = {}  # the last ballots that counted, and whose they are
         self._last_ms = 0
         self._now = now
         self._offset = unix_ms / 1_000 - now
@@ -133,10 +133,14 @@ class Tally:
             return refusal.reason
         reason = self.hear(ballot, now, unix_ms)
         if reason is Reason.COUNTED:
-            self._raw[bytes(data)] = None
+            self._raw[data] = ballot.id
             if len(self._raw) > len(self.group.members):
                 del self._raw[next(iter(self._raw))]
         return reason
+
+    def voter(self, data: bytes) -> str | None:
+        """Whose ballot these bytes are, where it counts or did a moment ago."""
+        return self._raw.get(data)
 
     def hear(self, ballot: Ballot, now: float, unix_ms: int) -> Reason:
         """An authentic ballot came; what became of it, which has been counted."""
@@ -586,7 +590,8 @@ class Tally:
         if leader != self.leader:
             self.leader, self.leader_since = leader, now
             self.term += leader is not None
-        said = (self.state, leader, self.outcome, self.wins, self.resigned)
+        # That who leads has won once more is no news.
+        said = (self.state, leader, self.outcome, min(self.wins, WINS), self.resigned)
         if said != self._said:
             self._said = said
             self._acts.append(Changed())

@@ -24,7 +24,7 @@ import hmac
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
@@ -54,8 +54,8 @@ SEALED: Final = b"\0"  # begins what is sealed on multicast
 SEALED_REPORT: Final = bytes([Kind.REPORT])  # likewise, for whoever watches: members need not open it
 _LABEL: Final = b"ice election stream 1"
 _KEY_BYTES: Final = 8
+_HEALTHY: Final = Transport(HEALTHY)
 _RACE: Final = re.compile(rb'"rids":\["([^"\\]{1,64})"')
-_VOTER: Final = re.compile(rb'"id":"([^"\\]{1,64})"')
 
 
 def election_stream(group_id: str) -> str:
@@ -103,6 +103,7 @@ class Way(ABC):
         self.unsent = 0  #: messages, for want of a path
         self.refused: Counter[str] = Counter()  #: what could not be opened, by reason
         self._met: dict[str, float] = {}  # members, and when each was heard here last
+        self._met_at = float("-inf")  # when anybody was
         self._up_at = 0.0
 
     @abstractmethod
@@ -121,35 +122,36 @@ class Way(ABC):
     def renew(self, keyring: Keyring) -> None:
         """The group's keys are others."""
 
-    def meet(self, data: bytes, now: float) -> None:
-        """``data`` is a ballot that came here, and is authentic."""
-        voter = _VOTER.search(data)
-        if voter is not None:
-            self._met[voter[1].decode("utf-8", "replace")] = now
+    def meet(self, id: str, now: float) -> None:
+        """An authentic ballot of this member came here."""
+        self._met[id] = self._met_at = now
 
     def heard_since(self, moment: float) -> frozenset[str]:
         """Members whose ballots have come here since."""
+        if self._met_at < moment:
+            return frozenset()
         return frozenset(id for id, at in self._met.items() if at >= moment)
 
     def last_heard(self) -> dict[str, float]:
         """When each member was heard here last."""
         return dict(self._met)
 
-    def state(self, now: float, cycle_s: float, elsewhere: frozenset[str]) -> Transport:
-        """How it is; ``elsewhere``: the members that are heard on the other ways."""
+    def state(self, now: float, cycle_s: float, ways: Sequence[Way] = ()) -> Transport:
+        """How it is, as one of ``ways``: what is heard on the others counts."""
         if not self.running:
             return Transport(NOT_RUNNING, self.why)
         if not self.up:
             return Transport(UNHEALTHY, self.why)
         since = now - SILENT_CYCLES * cycle_s
-        here = self.heard_since(since)
-        missing = elsewhere - here
-        if missing and not here and self._up_at < since:
-            return Transport(
-                UNHEALTHY,
-                f"open, but nobody is heard here, while {len(missing)} are heard otherwise: is something filtering?",
-            )
-        return Transport(HEALTHY)
+        if max(self._met_at, self._up_at) >= since:
+            return _HEALTHY
+        elsewhere = frozenset[str]().union(*(way.heard_since(since) for way in ways))
+        if not elsewhere:
+            return _HEALTHY
+        return Transport(
+            UNHEALTHY,
+            f"open, but nobody is heard here, while {len(elsewhere)} are heard otherwise: is something filtering?",
+        )
 
     def _path(self, hears: Hears, now: float, up: bool, why: str) -> None:
         if up and not self.up:
@@ -223,11 +225,11 @@ class RallypointWay(Way):
         if self._hears is not None:
             self._path(self._hears, self._seconds(), up, why)
 
-    def state(self, now: float, cycle_s: float, elsewhere: frozenset[str]) -> Transport:
+    def state(self, now: float, cycle_s: float, ways: Sequence[Way] = ()) -> Transport:
         """See :class:`Way`."""
         if self._stream is not None:
             self._refusals(self._stream)
-        return super().state(now, cycle_s, elsewhere)
+        return super().state(now, cycle_s, ways)
 
     def _refusals(self, stream: Stream) -> None:
         assert isinstance(stream, SealedStream)

@@ -156,6 +156,42 @@ class Bytes(SynchronousTestCase):
         self.assertIn(rb"\u00e9", data)
         self.assertEqual(read(data), PLAIN)
 
+    @settings(max_examples=200, deadline=None)
+    @given(
+        ballots(),
+        st.dictionaries(
+            st.sampled_from(["id", "votes", "ms", "rids", "lids", "for", "held", "heard", "hears", "resigned", "x"]),
+            st.sampled_from(
+                [None, True, False, 0, 1, -1, 1.0, 2**53, 2**70, "", "x", ID, OTHER, "\"", "x" * 65, [], [GROUP_ID], [""], [1], {}]
+            ),
+            max_size=3,
+        ),
+    )  # fmt: skip
+    def test_spelling_decides_nothing(self, ballot: Ballot, others: dict[str, object]) -> None:
+        """Whatever a member has signed comes to the same, with or without white space: ours are read by a shorter way."""
+        data = signed(
+            {**{k: v for k, v in json.loads(encode(ballot, SALT)).items() if k != "hmac"}, **others}
+        )
+        spaced = data.replace(b'","', b'", "') if b'", "' not in data else data
+        told = []
+        for spelling in (data, b" " + data, spaced):
+            try:
+                told.append(repr(read(spelling)))
+            except BallotRefused as refusal:
+                told.append(str(refusal.reason))
+        self.assertEqual(len(set(told)), 1, told)
+
+    def test_inserted(self) -> None:
+        """A code that stands anywhere else than among the ballot's own keys makes no ballot."""
+        value = {**FIELDS, "x": {"a": 1, "id": 2}, "y": ['"', "a"]}
+        under = canonical(value)
+        code = b'"hmac":"%s",' % hmac.digest(SALT, under, "sha256").hex().encode()
+        found = [
+            at for at in range(len(under) + 1) if reason(under[:at] + code + under[at:]) is Reason.COUNTED
+        ]
+        tops = [under.index(b'"%s":' % key.encode()) for key in sorted(FIELDS)]
+        self.assertEqual(found, sorted([*tops, under.index(b'"x":'), under.index(b'"y":')]))
+
     def test_two_salts(self) -> None:
         """While salts are changed, either is accepted."""
         data = encode(PLAIN, b"the next one, of 32 bytes or so")

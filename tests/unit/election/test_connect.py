@@ -82,7 +82,7 @@ class Configured(SynchronousTestCase):
             ways = ways_of(settings, settings.rules(), network, clock, wall=wall, rejoin_s=8.0)
             self.assertEqual(tuple(map(type, ways)), kinds)
         lone = ways_of(settings, settings.rules(), None, clock, wall=wall, rejoin_s=8.0)[0]
-        self.assertEqual(lone.state(0.0, 10.0, frozenset()).state, "notRunning")
+        self.assertEqual(lone.state(0.0, 10.0).state, "notRunning")
         self.assertFalse(lone.send(b"{}"))
         shared: dict[object, Air] = {}
         for _ in range(2):
