@@ -202,7 +202,7 @@ class TrunkSettings(Section):
         "slin16",
         description="Sound to and from the call manager: slin has 8 kHz (a telephone), slin12, slin16, slin24 and slin48 what they say.",
     )
-    url: Annotated[Annotated[Text, within_bytes(256)], RESTART] = Field(
+    url: Annotated[Text, within_bytes(256), RESTART] = Field(
         "https://localhost:8089",
         description="Where Asterisk serves ARI; http only on this machine. The path /ari is added.",
     )
@@ -216,7 +216,7 @@ class TrunkSettings(Section):
     app: Annotated[Word, RESTART] = Field(
         "ice", description="Name of the Stasis application; calls that the dial plan leads there are ours."
     )
-    dial: Annotated[Annotated[Text, within_bytes(256)], RESTART] = Field(
+    dial: Annotated[Text, within_bytes(256), RESTART] = Field(
         "PJSIP/{number}@provider", description="How Asterisk reaches a number; {number} stands for it."
     )
     listen: Annotated[OptionalListenAddress, RESTART] = Field(
@@ -313,8 +313,9 @@ class DialInSettings(Section):
     max_talk_s: Annotated[float, RESTART] = Field(
         0.0, ge=0, le=86_400, description="Longest burst of a caller; 0: as long as the channel allows."
     )
-    alias: Annotated[Annotated[Text, within_bytes(16)], RESTART] = Field(
-        "", description="Name that listeners see of callers, at most 16 bytes; empty: their number."
+    alias: Annotated[Text, within_bytes(64), RESTART] = Field(
+        "",
+        description="Name that listeners see of callers, of which 16 bytes go; {number}, {name} and {last} (three digits) are the caller's; empty: the number.",
     )
 
 

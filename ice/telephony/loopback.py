@@ -132,6 +132,7 @@ class Loopback:
         self.rate = rate
         self.health = Health(True, "the built-in call manager is always there")
         self.dropped: Counter[str] = Counter()  #: sound that went nowhere, by reason
+        self.ignored: Counter[str] = Counter()  #: requests that mean nothing to a line as it is, by kind
         self._ring_s, self._call_back_s = ring_s, call_back_s
         self._new_id = new_id
         self._announcement = self._frames(default_announcement() if announcement is None else announcement)
@@ -149,6 +150,11 @@ class Loopback:
         dues += [at for at, _ in self._call_backs]
         found = min(dues, default=float("inf"))
         return found if found < float("inf") else None
+
+    def clear(self) -> None:
+        """Forget all calls, and whom it has promised to call back."""
+        self._lines.clear()
+        self._call_backs.clear()
 
     def ask(self, request: Request, now: float) -> list[Report]:
         """Carry out a request; gives what is to be reported at once."""
@@ -176,8 +182,10 @@ class Loopback:
                     return [Happened(line.call, TransferFails(LINE, Cause.UNKNOWN_NUMBER))]
                 del self._lines[line.call]
                 return [Happened(line.call, TransferDone(LINE))]
-            case Ring() | Accept() | Press():
-                pass  # nothing to be done
+            case Ring() if line.part is Part.OFFERED:
+                line.due = now + GIVE_UP_S  # it hears the ring, and waits so long from now
+            case Ring() | Accept() | Press():  # a line that is not being offered, or does not listen
+                self.ignored[type(request).__name__.lower()] += 1
         return []
 
     def sound(self, call: UUID, samples: bytes) -> None:
