@@ -90,6 +90,30 @@ class AudioStatistics:
     slept_frames: int  #: that were never made, because nobody asked in time
 
 
+class FrameClock:
+    """When frames are due, by our clock: one every 20 ms from the first question on. A late question makes up for a few; what was slept through beyond is gone."""
+
+    def __init__(self) -> None:
+        self.next_at: float | None = None
+        #: Frames that were never made, because nobody asked in time.
+        self.slept = 0
+
+    def due(self, now: float) -> list[float]:
+        """The frames that are due, each by its time; asking counts them as made."""
+        if self.next_at is None:
+            self.next_at = now
+        behind = math.floor((now - self.next_at) / FRAME_S + 1e-6) + 1
+        if behind > CATCH_UP:
+            self.slept += behind - CATCH_UP
+            self.next_at += (behind - CATCH_UP) * FRAME_S
+            behind = CATCH_UP
+        times = []
+        for _ in range(behind):
+            times.append(self.next_at)
+            self.next_at += FRAME_S
+        return times
+
+
 class Line:
     """One line: its buffer, and the way back to its rate. Raises :class:`~ice.errors.LocalError` for a rate that lines do not have."""
 
@@ -153,10 +177,10 @@ class CallAudio:
         self._noise = ComfortNoise(noise_dbov)
         self._stream_noise = ComfortNoise(noise_dbov, SAMPLE_RATE)
         self._to_stream = self._to_lines = False
-        self._next: float | None = None
+        self._clock = FrameClock()
         self._releasing: list[Sending] = []
         self._refused: Counter[str] = Counter()
-        self._frames = self._slept = 0
+        self._frames = 0
         self._stream_heard_at = float("-inf")
 
     # -- lines
@@ -177,7 +201,8 @@ class CallAudio:
     def flow(self, to_stream: bool, to_lines: bool, now: float) -> None:
         """Open and close the two directions; both are closed at first."""
         if to_stream and not self._to_stream:
-            self._sender.press(self._next if self._next is not None else now)
+            following = self._clock.next_at
+            self._sender.press(following if following is not None else now)
         elif not to_stream and self._to_stream:
             self._releasing += self._sender.release(now)
             self._dialer = Dialer(self._clock_rate)  # keys that were on their way are gone with the burst
@@ -229,32 +254,25 @@ class CallAudio:
     @property
     def deadline(self) -> float | None:
         """When :meth:`tick` is next due; ``None`` before the first."""
-        return self._next
+        return self._clock.next_at
 
     def tick(self, now: float) -> Turn:
         """What is to be said, for each 20 ms that have passed; the first call begins the count."""
-        if self._next is None:
-            self._next = now
-        behind = math.floor((now - self._next) / FRAME_S + 1e-6) + 1
-        if behind <= 0 and not self._releasing:
+        times = self._clock.due(now)
+        if not times and not self._releasing:
             return NOTHING
-        if behind > CATCH_UP:
-            self._slept += behind - CATCH_UP
-            self._next += (behind - CATCH_UP) * FRAME_S
-            behind = CATCH_UP
         to_stream = [sending for sending in self._releasing if sending.due <= now]
         self._releasing = [sending for sending in self._releasing if sending.due > now]
         to_lines: list[tuple[str, bytes]] = []
         digits = ""
         events: list[Event] = []
-        for _ in range(behind):
-            self._frame(self._next, to_stream, to_lines)
+        for at in times:
+            self._frame(at, to_stream, to_lines)
             for event in self._listener.events():
                 if isinstance(event, DigitPressed):
                     digits += event.digit
                 else:
                     events.append(event)
-            self._next += FRAME_S
         return Turn(tuple(to_stream), tuple(to_lines), digits, tuple(events))
 
     def _frame(self, now: float, to_stream: list[Sending], to_lines: list[tuple[str, bytes]]) -> None:
@@ -304,5 +322,5 @@ class CallAudio:
             MappingProxyType(dict(self._refused)),
             self._sender.datagrams,
             self._frames,
-            self._slept,
+            self._clock.slept,
         )
