@@ -207,6 +207,15 @@ def request_of(
 ELSEWHERE: Final = frozenset({Cause.NO_TRUNK, Cause.LINE_LOST, Cause.CONGESTION, Cause.NO_RESPONSE})
 
 
+def could_not(call: life.Call, event: life.Event) -> bool:
+    """Whether an event of a call that we place says no more than that its trunk could not: the next one may be asked."""
+    if not isinstance(call.state, life.Setup) or call.direction is not life.Direction.OUTGOING:
+        return False
+    if isinstance(event, life.Lost):
+        return True
+    return isinstance(event, life.Refuses | life.HangsUp) and event.cause in ELSEWHERE
+
+
 class TrunkOrder:
     """Which of several trunks a call is placed on: in the order given, those that are down or have just failed behind the others.
 
