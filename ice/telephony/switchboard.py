@@ -75,11 +75,12 @@ class AskTrunk:
 
 @attrs.frozen
 class OpenSound:
-    """Join the stream of a call under its key; a line of ``trunk`` takes part."""
+    """Join the stream of a call under its key; a line of ``trunk`` takes part, which people there see as ``alias``."""
 
     call: UUID
     media: Media
     trunk: str
+    alias: str = ""
 
 
 @attrs.frozen
@@ -108,12 +109,27 @@ class CloseSound:
 
 @attrs.frozen
 class Record:
-    """Write the record; it comes when a call begins and again when it is over. What the sound counted is to be added by whoever has it."""
+    """Write the record; it comes when a call begins and again when it is over, before its sound is closed. What the sound counted is to be added by whoever has it."""
 
     record: CallRecord
 
 
 Order: TypeAlias = Mail | AskTrunk | OpenSound | SetFlow | SayKeys | CloseSound | Record
+
+
+@attrs.frozen
+class Line:
+    """One call, as pages and people see it. Times are of the switchboard's clock; ``answered`` None: not yet."""
+
+    id: UUID
+    direction: life.Direction
+    state: str
+    user: Identity
+    number: str
+    dialled: str
+    trunk: str
+    began: float
+    answered: float | None
 
 
 @attrs.define
@@ -138,7 +154,7 @@ class _Entry:
 class Switchboard(Endpoint[_Entry, Order]):
     """One gateway's calls; see the module docstring.
 
-    ``group`` is the gateway group's id, ``trunks`` the names of the trunks in order, ``max_calls`` how many at a time. ``random_bytes`` makes keys. Starts as standby.
+    ``group`` is the gateway group's id, ``trunks`` the names of the trunks in order, ``max_calls`` how many at a time, those included that ``elsewhere`` counts. ``random_bytes`` makes keys. Starts as standby.
     """
 
     def __init__(
@@ -150,6 +166,7 @@ class Switchboard(Endpoint[_Entry, Order]):
         *,
         timing: life.Timing | None = None,
         max_calls: int = 60,
+        elsewhere: Callable[[], int] = lambda: 0,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         super().__init__(post, life.Side.USER, timing or life.Timing())
@@ -159,6 +176,7 @@ class Switchboard(Endpoint[_Entry, Order]):
         self.ended: Counter[Cause] = Counter()
         self._plan = plan
         self._max_calls = max_calls
+        self._elsewhere = elsewhere
         self._random_bytes = random_bytes
         self._users: dict[tuple[str, str, UUID], tuple[Correspondent, float]] = {}
         self._here_at = 0.0
@@ -171,6 +189,38 @@ class Switchboard(Endpoint[_Entry, Order]):
     def calls(self) -> tuple[life.Call, ...]:
         """The calls there are, over or not."""
         return tuple(entry.call for entry in self._calls.values())
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The same calls for pages and people, the oldest first."""
+        return tuple(
+            Line(
+                entry.call.id,
+                entry.call.direction,
+                entry.call.name,
+                entry.far.identity,
+                entry.number,
+                entry.record.dialled,
+                entry.trunk,
+                entry.call.marks.began,
+                entry.call.marks.answered,
+            )
+            for entry in self._calls.values()
+        )
+
+    @property
+    def people(self) -> int:
+        """How many people's programs are there."""
+        return len(self._users)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many calls as may be."""
+        return len(self._calls) + self._elsewhere() >= self._max_calls
+
+    def configure(self, plan: Plan, timing: life.Timing, max_calls: int) -> None:
+        """Go on by another plan and other limits; calls that stand keep their times."""
+        self._plan, self._timing, self._max_calls = plan, timing, max_calls
 
     @property
     def deadline(self) -> float | None:
@@ -295,6 +345,8 @@ class Switchboard(Endpoint[_Entry, Order]):
         standing = self._standing(user)
         verdict = at_gateway(standing[1] if standing else None, life.Direction.OUTGOING, number)
         chosen = self.order.choose(now)
+        if chosen is None and isinstance(allowed, Allowed) and allowed.urgent:
+            chosen = self.order.names[0]  # it may be up all the same
         cause = None
         if not self.active:
             cause = Cause.TAKEOVER
@@ -302,7 +354,7 @@ class Switchboard(Endpoint[_Entry, Order]):
             cause = allowed
         elif verdict in (Verdict.WAITING, Verdict.YIELD):
             cause = Cause.CALL_WAITING if verdict is Verdict.WAITING else Cause.GLARE
-        elif len(self._calls) >= self._max_calls and not allowed.urgent:
+        elif self.full and not allowed.urgent:
             cause = Cause.LIMIT
         elif chosen is None:
             cause = Cause.NO_TRUNK
@@ -316,7 +368,7 @@ class Switchboard(Endpoint[_Entry, Order]):
             attrs.evolve(record, trunk=chosen), now, {chosen},
         )  # fmt: skip
         self._calls[id] = entry
-        orders += [Record(entry.record), OpenSound(id, entry.media, chosen)]
+        orders += [Record(entry.record), OpenSound(id, entry.media, chosen, number)]
         orders += self._say(id, Kind.PROCEEDING, messages.Proceeding(entry.media), now, unix_s)
         return orders + self._do(entry, actions, now, unix_s)
 
@@ -375,7 +427,7 @@ class Switchboard(Endpoint[_Entry, Order]):
             cause = Cause.UNREACHABLE
         elif verdict is not Verdict.TAKE:
             cause = Cause.CALL_WAITING
-        elif len(self._calls) >= self._max_calls or offer.call in self._calls:
+        elif self.full or offer.call in self._calls:
             cause = Cause.LIMIT
         if cause is not None or known is None:
             cause = cause or Cause.UNREACHABLE
@@ -392,7 +444,10 @@ class Switchboard(Endpoint[_Entry, Order]):
             offer.dialled[: messages.MAX_NUMBER],
         )
         outputs = self._post.begin(offer.call, Kind.OFFER, body, known, self._stream_of(known), now, unix_s)
-        orders: list[Order] = [Record(record), OpenSound(offer.call, entry.media, name)]
+        orders: list[Order] = [
+            Record(record),
+            OpenSound(offer.call, entry.media, name, offer.name or offer.number),
+        ]
         orders += mails(outputs)
         return orders + self._do(
             entry, [each for each in actions if not isinstance(each, life.Ask)], now, unix_s
@@ -417,7 +472,11 @@ class Switchboard(Endpoint[_Entry, Order]):
             self._calls[id] = entry
             body = messages.Proceeding(entry.media)
             outputs = self._post.begin(id, Kind.ADOPT, body, far, self._stream_of(far), now, unix_s)
-            orders += [Record(record), OpenSound(id, entry.media, name), SetFlow(id, True, True)]
+            orders += [
+                Record(record),
+                OpenSound(id, entry.media, name, found.number),
+                SetFlow(id, True, True),
+            ]
             orders += mails(outputs)
         return orders
 
@@ -437,7 +496,8 @@ class Switchboard(Endpoint[_Entry, Order]):
                 entry.record = attrs.evolve(entry.record, trunk=following)
                 request = trunking.Dial(call.id, entry.number, entry.caller, entry.far.identity.name)
                 return [
-                    CloseSound(call.id), OpenSound(call.id, entry.media, following), AskTrunk(following, request)
+                    CloseSound(call.id), OpenSound(call.id, entry.media, following, entry.number),
+                    AskTrunk(following, request),
                 ]  # fmt: skip
         return self._feed(entry, event, now, unix_s)
 
@@ -468,7 +528,7 @@ class Switchboard(Endpoint[_Entry, Order]):
         self._post.close(entry.call.id, now)
         self._calls.pop(entry.call.id, None)
         record = entry.record.over(entry.call, close.ended, unix_s - now)
-        return [CloseSound(entry.call.id), Record(record)]
+        return [Record(record), CloseSound(entry.call.id)]
 
     def _standing(self, user: tuple[str, str, UUID]) -> tuple[_Entry, Standing] | None:
         for entry in self._calls.values():

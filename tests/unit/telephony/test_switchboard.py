@@ -261,7 +261,7 @@ class Trouble(SynchronousTestCase):
         world.wait(1.0)
         first, second = world["ada"].of(JoinSound)
         self.assertNotEqual(first.media.key, second.media.key)
-        self.assertIn(switchboard.OpenSound(id, second.media, "loopback"), world.orders)
+        self.assertIn(switchboard.OpenSound(id, second.media, "loopback", "100"), world.orders)
         self.assertIn(("loopback", trunk.Press(id, "5")), world.asked)
         self.assertEqual(world["ada"].ends, [])
         world.do("ada", "hang_up")

@@ -141,7 +141,7 @@ class World:
                         self._queue += [(None, (name, report)) for report in reports]
                 case switchboard.Record(record):
                     self.records[record.id] = record
-                case switchboard.OpenSound(call, _, name):
+                case switchboard.OpenSound(call, _, name, _):
                     self.sounding[call] = name
                 case switchboard.CloseSound(call):
                     self.sounding.pop(call, None)
