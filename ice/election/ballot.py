@@ -130,9 +130,9 @@ def decode(data: bytes, group_id: str, members: Collection[str], salts: Sequence
 
     Raises :class:`BallotRefused`, whose reason is to be counted. Time is not looked at here.
     """
-    if 0 < len(data) <= MAX_BALLOT and (found := _as_we_write(data, salts)) is not None:
-        if group_id in found.rids and found.id in members:
-            return found
+    found = _as_we_write(data, salts) if len(data) <= MAX_BALLOT else None
+    if found is not None and group_id in found.rids and found.id in members:
+        return found
     return _decode(data, group_id, members, salts)
 
 
@@ -160,11 +160,11 @@ def _decode(data: bytes, group_id: str, members: Collection[str], salts: Sequenc
 
 
 def canonical(value: object) -> bytes:
-    """JSON with sorted keys, no white space, and letters outside ASCII as they are, in UTF-8."""
-    return _ENCODER.encode(value).encode()
+    """JSON with sorted keys, no white space, and letters outside ASCII as they are, in UTF-8; of values without fractions."""
+    return _ENCODER.encode(value)
 
 
-_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _CODE: Final = b'"hmac":"'
 _CODE_END: Final = b'",'
 _BEHIND_CODE: Final = b'"id":'  # the key that follows hmac; quotes inside a text are escaped
@@ -182,7 +182,7 @@ class _Wire(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     rids: _Ids
     lids: _Ids
     hmac: str
-    named: _Text | None | msgspec.UnsetType = msgspec.field(name="for", default=msgspec.UNSET)
+    named: _Text | msgspec.UnsetType | None = msgspec.field(name="for", default=msgspec.UNSET)
     held: Annotated[int, msgspec.Meta(ge=0, le=MAX_HELD_MS)] = -1
     heard: Annotated[int, msgspec.Meta(ge=0, le=MAX_MS)] = -1
     hears: Annotated[int, msgspec.Meta(ge=0, le=MAX_HEARS)] = -1

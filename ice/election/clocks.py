@@ -33,17 +33,16 @@ class Clocks:
         self._window_s = SEEN_CYCLES * group.cycle_s
         self._tolerance_s = group.tolerance_s
         self._seen: dict[str, list[tuple[float, float]]] = {}
+        self._strange_at = float("-inf")  # when a difference beyond the tolerance was seen last
 
     def see(self, id: str, ahead_s: float, now: float) -> None:
         """A ballot of this member came, whose time stamp is by so much ahead of our clock."""
         seen = self._seen.setdefault(id, [])
         seen.append((now, ahead_s))
+        if not -self._tolerance_s <= ahead_s <= self._tolerance_s:
+            self._strange_at = now
         while seen[0][0] < now - self._window_s or len(seen) > 8:
             del seen[0]
-
-    def forget(self) -> None:
-        """Our own clock has changed: what was seen by the old one means nothing."""
-        self._seen.clear()
 
     def differences(self, now: float) -> dict[str, float]:
         """How far each member's clock is ahead of ours, of those who were heard lately."""
@@ -57,8 +56,8 @@ class Clocks:
 
     def verdict(self, now: float) -> Wrong | None:
         """Whether our clock is the wrong one."""
-        if len(self._seen) < 2:
-            return None
+        if len(self._seen) < 2 or self._strange_at < now - self._window_s:
+            return None  # nobody could be right against us
         ahead = sorted(self.differences(now).values())
         with_us = 1 + sum(-self._tolerance_s <= each <= self._tolerance_s for each in ahead)
         best: list[float] = []

@@ -181,6 +181,22 @@ class Bytes(SynchronousTestCase):
                 told.append(str(refusal.reason))
         self.assertEqual(len(set(told)), 1, told)
 
+    @settings(max_examples=100, deadline=None)
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=6),
+            lambda inner: (
+                st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+            ),
+        )
+    )
+    def test_canonical(self, value: object) -> None:
+        """Sorted keys, no white space, nothing escaped that need not be: as any other maker of JSON would write it who is told so."""
+        self.assertEqual(
+            canonical(value),
+            json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(),
+        )
+
     def test_inserted(self) -> None:
         """A code that stands anywhere else than among the ballot's own keys makes no ballot."""
         value = {**FIELDS, "x": {"a": 1, "id": 2}, "y": ['"', "a"]}
