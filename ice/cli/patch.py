@@ -27,7 +27,7 @@ def _socket_option(command: _F) -> _F:
         "--socket",
         "path",
         type=click.Path(path_type=Path),
-        help="Control socket of the server.  [patch.control; that of the unit, or of one's own state folder]",
+        help="Control socket of the server.  [patch.control.socket; that of the unit, or of one's own state folder]",
     )(command)
 
 
@@ -180,7 +180,7 @@ def _ask(
             line = _line(sock)
         except PermissionError:
             raise LocalError(
-                f"{where}: you may not use this socket; its group is set by patch.operators"
+                f"{where}: you may not use this socket; its group is set by patch.control.group"
             ) from None
         except OSError as error:
             raise LocalError(
@@ -218,7 +218,7 @@ def _where(config: Path | None) -> Path:
     from ice.election.connect import state_folder
     from ice.patch.control import SOCKET
 
-    given = load(config).config.patch.control
+    given = load(config).config.patch.control.socket
     if given is not None:
         return given
     own = state_folder(os.environ) / SOCKET

@@ -91,7 +91,7 @@ _SECTION = {
     Purpose.PATCH: "identity",
 }
 _ROLES = {
-    Purpose.CLIENT: (Role.CLIENT, Role.SATELLITE),
+    Purpose.CLIENT: (Role.CLIENT, Role.OPERATOR, Role.SATELLITE),
     Purpose.RALLYPOINT: (Role.RALLYPOINT,),
     Purpose.REFLECTOR: (Role.SATELLITE,),
     Purpose.PATCH: (Role.SATELLITE,),
@@ -414,7 +414,8 @@ def _check_role(
         )
         return
     if role not in _ROLES[purpose]:
-        expected = " or ".join(_ROLES[purpose])
+        *others, last = _ROLES[purpose]
+        expected = f"{', '.join(others)} or {last}" if others else last
         yield Finding(
             Severity.ERROR,
             str(path),

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from ice.config.control import ControlSettings
 from ice.config.fields import (
     RESTART,
     FileName,
@@ -49,13 +50,7 @@ class PatchServerSettings(Section):
     bridges_file: OptionalFileName = Field(
         None, description="Bridges file (bridges.json) with more patches than [[patches]] has; empty: none."
     )
-    control: Annotated[OptionalFileName, RESTART] = Field(
-        None,
-        description="Unix socket by which ice patch controls the server; empty: patch.sock in the service's runtime folder, or the person's state folder.",
-    )
-    operators: Annotated[Text, within_bytes(64), RESTART] = Field(
-        "", description="Unix group whose people may use that socket too; empty: only the server's own user."
-    )
+    control: ControlSettings = Field(default_factory=ControlSettings)
     http: PatchHttpSettings = Field(default_factory=PatchHttpSettings)
 
 

@@ -16,8 +16,10 @@ from ice.daemons import frame
 from ice.daemons.satellite import COMMON, SatelliteDaemon
 from ice.election.connect import state_folder
 from ice.errors import IceError
+from ice.observe.control_service import ControlService
+from ice.observe.control_socket import socket_path
 from ice.patch.channels import Plan
-from ice.patch.control import Control, ControlService, socket_path
+from ice.patch.control import SOCKET, control_of
 from ice.patch.elected import PatchWork, SharedList
 from ice.patch.service import PatchServer
 from ice.patch.status import add_metrics, status_of
@@ -68,9 +70,10 @@ class Daemon(SatelliteDaemon):
             status=self.full_status,
             pages=self.pages,
         )
-        path = socket_path(config.patch.control, self.environ, folder)
-        control = Control(self.server, self.full_status)
-        self.attach(ControlService(reactor, path, control, config.patch.operators))
+        control, settings = control_of(self.server, self.full_status), config.patch.control
+        control.add_metrics(self.metrics, "ice_patch_control_")
+        path = socket_path(settings.socket, SOCKET, self.environ, folder)
+        self.attach(ControlService(reactor, control, settings, "patch.control", path, self.passport.tls))
         self.attach(self.server)
         if self.election is not None:
             self.attach(self.election)

@@ -23,16 +23,15 @@ from typing import Any, Final
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
+from twisted.web.server import NOT_DONE_YET, Request
 
 from ice.errors import LocalError, RemoteError
 from ice.net.clock import Clock
 from ice.observe.metrics import CONTENT_TYPE, Metrics
+from ice.observe.web import TEXT, Few, QuietSite, answer
 
 MAX_CONNECTIONS: Final = 64  # a scraper, a balancer or two and a person; more is somebody's mistake
 IDLE_S: Final = 15.0  # scrapers keep their connection for the next round only where it costs nobody
@@ -51,8 +50,6 @@ Answer = tuple[str, bytes]
 MakePage = Callable[[Mapping[str, str]], "Answer | Deferred[Answer]"]
 """Makes a page, now or later, out of its query (the first value of each name).  A :class:`~ice.errors.RemoteError` is the asker's fault, and
 answered 400; a :class:`~ice.errors.LocalError` is ours, 503; both with their own words."""
-
-_TEXT = "text/plain; charset=utf-8"
 
 
 @attrs.frozen
@@ -96,7 +93,6 @@ class Pages(Resource):
 
     def render(self, request: Request) -> Any:
         """Answer GET and HEAD; everything else is 405."""
-        request.responseHeaders.removeHeader(b"server")
         page = self._page(request)
         if isinstance(page, Deferred):
             gone: list[Failure] = []
@@ -106,17 +102,7 @@ class Pages(Resource):
         return self._answer(request, page)
 
     def _answer(self, request: Request, page: _Page) -> bytes:
-        request.setResponseCode(page.code)
-        for name, value in (
-            (b"content-type", page.kind.encode()),
-            (b"content-length", b"%d" % len(page.body)),
-            (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
-        ):
-            request.setHeader(name, value)
-        if page.code == 405:
-            request.setHeader(b"allow", b"GET, HEAD")
-        return b"" if request.method == b"HEAD" else page.body
+        return answer(request, page.code, page.kind, page.body, b"GET, HEAD" if page.code == 405 else b"")
 
     def _finish(self, request: Request, gone: Sequence[object], page: _Page) -> None:
         if not gone:
@@ -125,14 +111,14 @@ class Pages(Resource):
 
     def _page(self, request: Request) -> "_Page | Deferred[_Page]":
         if request.method not in (b"GET", b"HEAD"):
-            return _Page(405, _TEXT, b"only GET and HEAD\n")
+            return _Page(405, TEXT, b"only GET and HEAD\n")
         make = self._pages.get(request.path)
         try:
             if make is not None:
                 return make()
             more = self._health.pages.get(request.path.decode("ascii", "replace"))
             if more is None:
-                return _Page(404, _TEXT, f"there are {' '.join(self._paths())}\n".encode())
+                return _Page(404, TEXT, f"there are {' '.join(self._paths())}\n".encode())
             return self._asked(more, request)
         except Exception:
             return self._failed(request.path, Failure())
@@ -140,11 +126,11 @@ class Pages(Resource):
     def _asked(self, make: MakePage, request: Request) -> "_Page | Deferred[_Page]":
         """A page of the daemon's own."""
         if len(request.uri) > MAX_ASKED:
-            return _Page(414, _TEXT, b"%d bytes of question at most\n" % MAX_ASKED)
+            return _Page(414, TEXT, b"%d bytes of question at most\n" % MAX_ASKED)
         try:
             query = {name.decode(): values[0].decode() for name, values in request.args.items()}
         except UnicodeDecodeError:
-            return _Page(400, _TEXT, b"a question is UTF-8, written as %xx\n")
+            return _Page(400, TEXT, b"a question is UTF-8, written as %xx\n")
         made = make(query)
         if isinstance(made, Deferred):
             page: Deferred[_Page] = made.addCallbacks(_made, partial(self._failed, request.path))
@@ -154,10 +140,10 @@ class Pages(Resource):
     def _failed(self, path: bytes, failure: Failure) -> _Page:
         if failure.check(LocalError, RemoteError):
             code = 400 if failure.check(RemoteError) else 503
-            return _Page(code, _TEXT, f"{failure.value}\n".encode("utf-8", "replace"))
+            return _Page(code, TEXT, f"{failure.value}\n".encode("utf-8", "replace"))
         shown = path.decode("ascii", "replace")
         self._log.failure("page {path} cannot be made", failure=failure, path=shown)
-        return _Page(500, _TEXT, b"this page cannot be made; the log says why\n")
+        return _Page(500, TEXT, b"this page cannot be made; the log says why\n")
 
     def _paths(self) -> list[str]:
         return ["/healthz", "/readyz", "/metrics", "/status", *self._health.pages]
@@ -176,15 +162,15 @@ class Pages(Resource):
 def _made(answer: Answer) -> _Page:
     kind, body = answer
     if len(body) > MAX_ANSWER:
-        return _Page(503, _TEXT, b"this page has become larger than %d bytes\n" % MAX_ANSWER)
+        return _Page(503, TEXT, b"this page has become larger than %d bytes\n" % MAX_ANSWER)
     return _Page(200, kind, body)
 
 
 def _verdict(checks: Sequence[Check], word: str) -> _Page:
     reasons = [reason for check in checks if (reason := check()) is not None]
     if reasons:
-        return _Page(503, _TEXT, "".join(f"not {word}: {reason}\n" for reason in reasons).encode())
-    return _Page(200, _TEXT, f"{word}\n".encode())
+        return _Page(503, TEXT, "".join(f"not {word}: {reason}\n" for reason in reasons).encode())
+    return _Page(200, TEXT, f"{word}\n".encode())
 
 
 class _Request(Request):
@@ -197,26 +183,8 @@ class _Request(Request):
             self.channel.loseConnection()
 
 
-class _Site(Site):
-    noisy = False  # a line per start and stop of a port is no event that a person acts on
-
-    def log(self, request: Any) -> None:
-        """Nothing: a balancer asks every second."""
-
-
-class HealthSite(WrappingFactory):
+class HealthSite(Few):
     """The factory to listen with: at most :data:`MAX_CONNECTIONS` at a time; ``refused`` counts those closed at once."""
 
-    noisy = False
-
     def __init__(self, health: Health, reactor: Clock) -> None:
-        site = _Site(Pages(health), requestFactory=_Request, timeout=IDLE_S, reactor=reactor)  # type: ignore[no-untyped-call]
-        super().__init__(site)  # type: ignore[no-untyped-call]
-        self.refused = 0
-
-    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]  # None refuses
-        """One connection more, or None: closed at once."""
-        if len(self.protocols) >= MAX_CONNECTIONS:
-            self.refused += 1
-            return None
-        return super().buildProtocol(addr)
+        super().__init__(QuietSite(Pages(health), _Request, reactor, IDLE_S), MAX_CONNECTIONS)

@@ -10,14 +10,13 @@ Sizes are bounded before anything is built, and depth by what a list needs.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NoReturn
 
 import attrs
 
+from ice import strict
 from ice.engage.places import stream_name
 from ice.errors import RemoteError
 from ice.patch.listing import (
@@ -35,15 +34,12 @@ from ice.patch.listing import (
 from ice.patch.plan import Member, Mode, Patch, PatchRefused, Reason, Refusal, check, shown
 
 MAX_REQUEST: Final = 256 * 1024  # a patch of 128 streams of 256 bytes, each written as \\uXXXX
-MAX_DEPTH: Final = 32  # the deepest part of a bridges file's groups has some ten
 MODES: Final = (Mode.RELAY, Mode.TRANSCODE, Mode.MIXED)  # the original's 0 raw, 1 multistream, 2 mixed
 MODE_WORDS: Final[Mapping[str, Mode]] = {
     **{str(mode): mode for mode in Mode},
     "raw": Mode.RELAY,
     "multistream": Mode.TRANSCODE,
 }
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_BRACKET: Final = re.compile(rb"[\[\]{}]")
 _PATCH_KEYS: Final = frozenset(("id", "name", "mode", "enabled", "streams"))
 _ENTRY_KEYS: Final = _PATCH_KEYS | {"revision", "ms", "by", "enabled_ms"}
 
@@ -286,30 +282,10 @@ def _only(row: Mapping[str, object], keys: frozenset[str], where: str) -> None:
 
 
 def _load(data: bytes, most: int) -> object:
-    if len(data) > most:
-        raise ListingError(f"{len(data)} bytes are too many; at most {most} are read")
-    depth = deepest = 0
-    for bracket in _BRACKET.findall(_STRING.sub(b'""', data)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH:
-        raise ListingError(f"JSON {deepest} levels deep; at most {MAX_DEPTH} are read")
     try:
-        value: object = json.loads(data.decode(), object_pairs_hook=_distinct, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise ListingError(f"this is no JSON: {error}") from None
-    return value
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key is there twice in one object")
-    return value
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
+        return strict.load(data, most)
+    except strict.NoJson as error:
+        raise ListingError(str(error)) from None
 
 
 def _kind(value: object) -> str:

@@ -10,7 +10,6 @@ then the group's document (:attr:`PatchServer.shared`): only the active server c
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import Counter
@@ -24,7 +23,6 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from ice.errors import IceError, LocalError
-from ice.media.codecs import SAMPLE_RATE
 from ice.media.floor import Refused
 from ice.patch.announcement import Announcement
 from ice.patch.channel import Channel
@@ -136,7 +134,7 @@ class PatchServer(Service):
     # -- the list ------------------------------------------------------------------------------------------------------
 
     def change(self, wanted: Change) -> Audit:
-        """Do what a person wants with the list; what is refused is told in the :class:`Audit`.
+        """Do what a person wants with the list; what is refused is told in the :class:`Audit`, which the control keeps in its log.
 
         Raises :class:`LocalError` where the list cannot be kept on the disk, and where another server of the group leads: nothing has changed.
         """
@@ -147,7 +145,7 @@ class PatchServer(Service):
         listing, audit = wanted(self.listing, self._ms(), self.plan.channels)
         if listing is not self.listing:
             self._take(listing)
-        self._note(audit)
+        self._count(audit)
         return audit
 
     def reload(self, plan: Plan) -> None:
@@ -191,15 +189,6 @@ class PatchServer(Service):
             raise LocalError(
                 f"somebody with the floor of patch {patch_id!r} goes before ({answer.reason}): try again when he has ended, or with a higher priority"
             )
-
-    def note_announcement(self, patch_id: str, by: str, announcement: Announcement) -> None:
-        """Keep in the audit log who has said what kind of thing."""
-        line = {"ms": self._ms(), "by": by, "action": "announce", "patch": patch_id, "done": True}
-        seconds, keys = len(announcement.pcm) / SAMPLE_RATE, len(announcement.digits)
-        detail = [f"{seconds:.1f} s of sound", f"{keys} telephone keys"]
-        self._log.info(
-            "audit {line}", line=json.dumps(line | {"detail": detail}, ensure_ascii=False, sort_keys=True)
-        )
 
     # -- for the assembly ----------------------------------------------------------------------------------------------
 
@@ -258,8 +247,11 @@ class PatchServer(Service):
     def _ms(self) -> int:
         return int(self._wall() * 1_000)
 
-    def _note(self, audit: Audit) -> None:
+    def _count(self, audit: Audit) -> None:
         self.asked["done" if audit.refusal is None else str(audit.refusal.reason)] += 1
+
+    def _note(self, audit: Audit) -> None:
+        self._count(audit)
         tell = self._log.info if audit.refusal is None else self._log.warn
         tell("audit {line}", line=audit.line())
 

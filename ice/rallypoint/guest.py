@@ -351,7 +351,7 @@ class Guest:
         if identity.role is Role.RALLYPOINT:
             self.link.end(
                 Code.ROLE,
-                "a Rallypoint's certificate is not for clients: use one of role client or satellite",
+                "a Rallypoint's certificate is not for clients: use one of role client, operator or satellite",
             )
             return
         house.admission.greeted(self.ticket)

@@ -3,7 +3,7 @@
 Everybody on an ice network, person or program, is named by an X.509 certificate that the site's own authority issued. The name is a
 URI among the subject alternative names (RFC 5280 §4.2.1.6)::
 
-    urn:ice:<role>:<uuid>            role: client, rallypoint or satellite
+    urn:ice:<role>:<uuid>            role: client, operator, rallypoint or satellite
 
 A certificate carries exactly one of them. The common name is for people and for access patterns; the UUID is what a program
 compares, and never alone: an identity is the triple (authority, role, UUID), so that another authority cannot mint somebody of ours.
@@ -74,6 +74,7 @@ class Role(StrEnum):
     CLIENT = "client"  # a person, a radio: opens links, talks under its own source only
     RALLYPOINT = "rallypoint"  # a switch: accepts links, and opens links to its peers
     SATELLITE = "satellite"  # a patch, reflector or gateway: carries others' sources
+    OPERATOR = "operator"  # a dispatcher: a client who may also control patches and gateways from afar
 
 
 @attrs.frozen

@@ -10,6 +10,9 @@ Twisted, whose creator interfaces they provide::
 nobody else of those. A `ClientTls` believes our own authorities only, whatever its trust lists: who dials a Rallypoint of another organisation
 gives it that authority alone (`Foreign.trust`) and the UUID that is to answer.
 
+**Other uses than links.** A daemon's control over HTTPS (`ice.observe.control_web`) has the same TLS with other ends: `ServerTls` with `admits` takes
+certificates of some roles of our own authorities, and nobody else's; `ClientTls` with `wants` expects somebody of that role to answer; `alpn` is what both speak.
+
 What holds on every link: TLS 1.3 only (RFC 8446); both ends show a certificate that one of the trusted authorities issued, in time, not
 revoked, with an ice identity; ALPN ``ice-link/1`` (RFC 7301) is offered and selected; nothing is resumed, because a resumed session skips
 the certificate checks: tickets and caches are off, and the two empty tickets that OpenSSL insists on sending open nothing.
@@ -27,6 +30,7 @@ flight, keep the context they began with; the next connection sees the new one. 
 from __future__ import annotations
 
 import socket as sockets
+from collections.abc import Collection
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -55,6 +59,12 @@ from ice.security.trust import Credentials, Peer, Trust
 ALPN = b"ice-link/1"
 MAX_DEPTH = 4  # intermediate certificates between a leaf and a trusted authority; ours have none, a company's own PKI one or two
 
+_TITLES = {
+    Role.CLIENT: "a client",
+    Role.RALLYPOINT: "a Rallypoint",
+    Role.SATELLITE: "a satellite",
+    Role.OPERATOR: "an operator",
+}
 _CODES = SSL.X509VerificationCodes
 _TOLERATED = frozenset(  # of a revocation list's absence or age; the reasons are in ice.security.trust
     {_CODES.ERR_UNABLE_TO_GET_CRL, _CODES.ERR_CRL_HAS_EXPIRED, _CODES.ERR_CRL_NOT_YET_VALID}
@@ -93,11 +103,15 @@ _HANDSHAKES: WeakKeyDictionary[SSL.Connection, _Handshake] = WeakKeyDictionary()
 class ServerTls:
     """The accepting end: requires a certificate of a trusted authority, of any role; or that of a listed foreign Rallypoint.
 
+    :param admits: the roles that are let in, of our own authorities alone; empty: a link, to which any role may come.
     :raises LocalError: the credentials do not fit together, or are not those of a Rallypoint.
     """
 
-    def __init__(self, credentials: Credentials, trust: Trust) -> None:
-        self._inside = _Inside(credentials, trust, accepting=True)
+    def __init__(
+        self, credentials: Credentials, trust: Trust, *, admits: Collection[Role] = (), alpn: bytes = ALPN
+    ) -> None:
+        self._ends = _Ends(accepting=True, roles=frozenset(admits), alpn=alpn)
+        self._inside = _Inside(credentials, self._ends.believed(trust), self._ends)
 
     @property
     def credentials(self) -> Credentials:
@@ -114,7 +128,7 @@ class ServerTls:
 
         :raises LocalError: they cannot be used; the old ones stay in place.
         """
-        self._inside = _Inside(credentials, trust, accepting=True)
+        self._inside = _Inside(credentials, self._ends.believed(trust), self._ends)
 
     def connection(self, socket: sockets.socket | None = None) -> SSL.Connection:
         """A connection that waits for a client: over this socket, or over memory BIOs."""
@@ -135,14 +149,22 @@ class ClientTls:
     :param verify_name: whether the Rallypoint's certificate must also name the address that was dialled. Without it, any Rallypoint of the
         authority may stand behind any address; authority and role are checked always.
     :param expects: the UUID of the one Rallypoint that may answer; any may if None.
+    :param wants: the role of whoever may answer.
     :raises LocalError: the credentials do not fit together.
     """
 
     def __init__(
-        self, credentials: Credentials, trust: Trust, verify_name: bool = True, *, expects: UUID | None = None
+        self,
+        credentials: Credentials,
+        trust: Trust,
+        verify_name: bool = True,
+        *,
+        expects: UUID | None = None,
+        wants: Role = Role.RALLYPOINT,
+        alpn: bytes = ALPN,
     ) -> None:
-        self._expects = expects
-        self._inside = _Inside(credentials, trust.domestic, accepting=False, expects=expects)
+        self._ends = _Ends(accepting=False, roles=frozenset((wants,)), alpn=alpn, expects=expects)
+        self._inside = _Inside(credentials, trust.domestic, self._ends)
         self.verify_name = verify_name
 
     @property
@@ -160,7 +182,7 @@ class ClientTls:
 
         :raises LocalError: they cannot be used; the old ones stay in place.
         """
-        self._inside = _Inside(credentials, trust.domestic, accepting=False, expects=self._expects)
+        self._inside = _Inside(credentials, trust.domestic, self._ends)
 
     def connection(self, address: str, socket: sockets.socket | None = None) -> SSL.Connection:
         """A connection that opens a link: over this socket (already connected), or over memory BIOs.
@@ -215,16 +237,31 @@ def speaks_ice(connection: SSL.Connection) -> bool:
     return bytes(connection.get_alpn_proto_negotiated()) == ALPN
 
 
+@attrs.frozen
+class _Ends:
+    """What is asked of the far side beyond a certificate of a trusted authority.
+
+    :ivar roles: those that it may have; empty: any, and foreign Rallypoints that are listed.
+    :ivar expects: the UUID that is to answer.
+    """
+
+    accepting: bool
+    roles: frozenset[Role]
+    alpn: bytes
+    expects: UUID | None = None
+
+    def believed(self, trust: Trust) -> Trust:
+        """As much of ``trust`` as these roles can be of."""
+        return trust.domestic if self.roles else trust
+
+
 class _Inside:
     """One context and what it was made of; never changed after it is made."""
 
-    def __init__(
-        self, credentials: Credentials, trust: Trust, accepting: bool, expects: UUID | None = None
-    ) -> None:
+    def __init__(self, credentials: Credentials, trust: Trust, ends: _Ends) -> None:
         self.credentials = credentials
         self.trust = trust
-        self._accepting = accepting
-        self._expects = expects
+        self._ends = ends
         try:
             self.context = self._build()
         except (SSL.Error, crypto.Error, ValueError, TypeError) as error:
@@ -233,7 +270,7 @@ class _Inside:
             ) from None
 
     def _build(self) -> SSL.Context:
-        context = SSL.Context(SSL.TLS_SERVER_METHOD if self._accepting else SSL.TLS_CLIENT_METHOD)
+        context = SSL.Context(SSL.TLS_SERVER_METHOD if self._ends.accepting else SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         context.set_max_proto_version(SSL.TLS1_3_VERSION)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -261,10 +298,10 @@ class _Inside:
         store.set_flags(flags)
         context.set_verify_depth(MAX_DEPTH)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verify)
-        if self._accepting:
-            context.set_alpn_select_callback(_select_alpn)
+        if self._ends.accepting:
+            context.set_alpn_select_callback(self._select_alpn)
         else:
-            context.set_alpn_protos([ALPN])
+            context.set_alpn_protos([self._ends.alpn])
         return context
 
     def _verify(
@@ -290,14 +327,20 @@ class _Inside:
                 raise HandshakeRefused(
                     Refusal(Reason.BAD_CERTIFICATE, f"the certificate cannot be read: {wrong}", by_us=True)
                 ) from None
-            if not self._accepting:
-                _check_rallypoint(peer, certificate, handshake.expected, self._expects)
+            if self._ends.roles:
+                _check_role(peer, self._ends)
+            if not self._ends.accepting:
+                _check_name(peer, certificate, handshake.expected, self._ends.expects)
             elif self.trust.foreigner(peer.identity) is not None:
                 refusal = self.trust.still_refuses(peer)  # OpenSSL may not have been given their list
                 if refusal is not None:
                     raise HandshakeRefused(refusal)
             handshake.peer = peer
         return True
+
+    def _select_alpn(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
+        """Our protocol if it is among those offered, else none; a link's first act is then BYE ``alpn``."""
+        return self._ends.alpn if self._ends.alpn in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def _lists_apart(trust: Trust) -> list[x509.CertificateRevocationList]:
@@ -309,17 +352,25 @@ def _lists_apart(trust: Trust) -> list[x509.CertificateRevocationList]:
     return [each for foreign in trust.foreign for each in foreign.revocations if each.issuer not in ours]
 
 
-def _check_rallypoint(peer: Peer, certificate: x509.Certificate, expected: str, expects: UUID | None) -> None:
-    """Whether who answered is a Rallypoint, and the one dialled (RFC 9525, by service-identity)."""
-    if peer.identity.role is not Role.RALLYPOINT:
-        raise HandshakeRefused(
-            Refusal(
-                Reason.ROLE,
-                f"expected a Rallypoint, but {peer.identity} answered: this address is somebody else's, or its "
-                "rallypoint.certificate is of the wrong role",
-                by_us=True,
-            )
+def _check_role(peer: Peer, ends: _Ends) -> None:
+    """Whether the far side's role is one that is wanted here."""
+    if peer.identity.role in ends.roles:
+        return
+    words = " or ".join(sorted(_TITLES[role] for role in ends.roles))
+    if ends.accepting:
+        sentence = (
+            f"this is for {words}, and {peer.identity} is none: it needs a certificate of its own for that"
         )
+    else:
+        sentence = (
+            f"expected {words}, but {peer.identity} answered: this address is somebody else's, or its "
+            "certificate is of the wrong role"
+        )
+    raise HandshakeRefused(Refusal(Reason.ROLE, sentence, by_us=True))
+
+
+def _check_name(peer: Peer, certificate: x509.Certificate, expected: str, expects: UUID | None) -> None:
+    """Whether who answered is the one dialled (RFC 9525, by service-identity)."""
     if expects is not None and peer.identity.id != expects:
         raise HandshakeRefused(
             Refusal(
@@ -409,11 +460,6 @@ def _fault(shown: crypto.X509, error: int) -> Refusal:
     else:
         sentence = f"the certificate of {name} is not acceptable (OpenSSL verification code {error})"
     return Refusal(reason, sentence, by_us=True)
-
-
-def _select_alpn(connection: SSL.Connection, offered: list[bytes]) -> Any:
-    """Our protocol if it is among those offered, else none; the link's first act is then BYE ``alpn``."""
-    return ALPN if ALPN in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def _literal(address: str) -> bool:

@@ -2,7 +2,8 @@
 
 What is made (RFC 5280): an authority signs leaves and lists and nothing else: basicConstraints CA with path length 0, keyUsage keyCertSign and cRLSign.
 A leaf may not sign certificates, carries its ice name, DNS names and addresses as subject alternative names, and may be used as far
-as its role needs: a Rallypoint at both ends of TLS (it dials its peers), everybody else at the opening end only. Keys are on
+as its role needs: a Rallypoint at both ends of TLS (it dials its peers), a satellite that has names or addresses likewise (it can be controlled over
+HTTPS), everybody else at the opening end only. Keys are on
 P-256: every phone, browser and TLS library signs with it, in hardware where there is any.
 """
 
@@ -40,7 +41,14 @@ _USES = {
     Role.CLIENT: (ExtendedKeyUsageOID.CLIENT_AUTH,),
     Role.RALLYPOINT: (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
     Role.SATELLITE: (ExtendedKeyUsageOID.CLIENT_AUTH,),
+    Role.OPERATOR: (ExtendedKeyUsageOID.CLIENT_AUTH,),
 }
+_BOTH = _USES[Role.RALLYPOINT]
+
+
+def _uses(subject: Subject) -> tuple[x509.ObjectIdentifier, ...]:
+    dialled = subject.dns or subject.addresses
+    return _BOTH if subject.role is Role.SATELLITE and dialled else _USES[subject.role]
 
 
 @attrs.frozen
@@ -111,7 +119,7 @@ def new_leaf(
         .not_valid_after(min(end, authority.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign=True, certify=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(_USES[subject.role]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_uses(subject)), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(

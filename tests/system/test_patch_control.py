@@ -15,8 +15,8 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 
 from ice.errors import LocalError
-from ice.patch.control import MAX_CONNECTIONS, ControlService
-from tests.unit.patch.test_control import Silent
+from ice.observe.control_socket import MAX_CONNECTIONS, SocketService
+from tests.unit.observe.test_control import Silent
 
 
 class Line(Protocol):
@@ -36,11 +36,11 @@ class Line(Protocol):
             self.done.callback(self.data)
 
 
-def service_at(path: Path) -> ControlService:
+def service_at(path: Path) -> SocketService:
     """The socket of a server that answers with who asks."""
     from twisted.internet import reactor
 
-    return ControlService(reactor, path, Silent())  # type: ignore[arg-type]
+    return SocketService(reactor, path, Silent())
 
 
 async def asked(path: Path, lines: list[Line]) -> bytes:
@@ -50,7 +50,7 @@ async def asked(path: Path, lines: list[Line]) -> bytes:
     protocol = Line()
     await connectProtocol(UNIXClientEndpoint(reactor, str(path)), protocol)
     lines.append(protocol)
-    protocol.transport.write(b"{}\n")  # type: ignore[union-attr,call-arg,misc]
+    protocol.transport.write(b'{"do":"who"}\n')  # type: ignore[union-attr,call-arg,misc]
     return await protocol.done
 
 
@@ -93,7 +93,7 @@ async def test_left_behind(tmp_path: Path) -> None:
         dead.bind(str(path))
     service, other = service_at(path), service_at(path)
     service.startService()
-    with pytest.raises(LocalError, match="another patch server"):
+    with pytest.raises(LocalError, match="another daemon"):
         other.privilegedStartService()
     assert await asked(path, lines)
     closed(lines)

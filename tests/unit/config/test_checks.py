@@ -156,7 +156,7 @@ class Faults(Site):
             self.finding(),
             Severity.ERROR,
             self.pki / "rallypoint.pem",
-            "expected a certificate with the role client or satellite, found the role rallypoint",
+            "expected a certificate with the role client, operator or satellite, found the role rallypoint",
             "--role client",
         )
         self.authority.issue("client", Role.SATELLITE, NOW, replace=True)

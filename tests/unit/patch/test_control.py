@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.trial.unittest import SynchronousTestCase
 
-from ice.errors import LocalError
-from ice.patch.control import (
-    MAX_LINE,
-    MAX_SOUND,
-    Control,
-    ControlProtocol,
-    ControlService,
-    socket_path,
-)
+from ice.observe.control import Asker, Control
+from ice.observe.control_socket import SocketProtocol
+from ice.patch.control import MAX_SOUND, control_of
 from ice.patch.plan import Patch
 from ice.patch.service import PatchServer
 from tests.unit.patch.test_service import Stage
@@ -29,9 +20,10 @@ from tests.unit.patch.test_service import Stage
 
 def told(control: Control, *lines: bytes, by: str = "") -> list[dict[str, Any]]:
     """What is answered to these bytes, in one go."""
-    protocol, transport = ControlProtocol(control, lambda _: None), StringTransport()
+    protocol, transport = SocketProtocol(control, lambda _: None), StringTransport()
     protocol.makeConnection(transport)
-    protocol._by = by or protocol._by
+    if by:
+        protocol._asker = Asker(by)
     protocol.dataReceived(b"".join(lines))
     protocol.setTimeout(None)  # type: ignore[no-untyped-call]
     return [json.loads(line) for line in transport.value().splitlines()]
@@ -44,7 +36,7 @@ def line(**request: object) -> bytes:
 class Asked(Stage):
     def control(self, *patches: Patch) -> tuple[PatchServer, Control]:
         server = self.begun(*patches)
-        return server, Control(server, lambda: {"daemon": "ice-patch"})
+        return server, control_of(server, lambda: {"daemon": "ice-patch"})
 
     def test_all_that_can_be_done(self) -> None:
         """Made, listed, changed, switched off and on, deleted: each in a line."""
@@ -101,6 +93,8 @@ class Asked(Stage):
             (b"{\n", "no-json", -1),
             (b"[]\n", "no-json", -1),
             (b"[" * 100_000 + b"\n", "no-json", -1),
+            (b'{"do":"activate","id":"ab","id":"cd"}\n', "no-json", -1),
+            (b'{"do":"announce","id":"ab","digits":"1","priority":NaN}\n', "no-json", -1),
             (b"\xff\n", "no-json", -1),
             (line(do="dance"), None, None),
             (line(do=["list"]), None, None),
@@ -129,7 +123,7 @@ class Asked(Stage):
             + line(do="status")
         )
         for size in (len(data), 1_000):
-            protocol, transport = ControlProtocol(control, lambda _: None), StringTransport()
+            protocol, transport = SocketProtocol(control, lambda _: None), StringTransport()
             protocol.makeConnection(transport)
             for at in range(0, len(data), size):
                 protocol.dataReceived(data[at : at + size])
@@ -138,16 +132,6 @@ class Asked(Stage):
             self.assertEqual((first, second["ok"]), ({"ok": True, "seconds": 0.2}, True))
             self.clock.pump([0.02] * 100)
             self.assertEqual(self.heard(), {"a", "b"})
-
-    def test_too_long(self) -> None:
-        """A line without an end is not collected for ever."""
-        _, control = self.control()
-        protocol, transport = ControlProtocol(control, lambda _: None), StringTransport()
-        protocol.makeConnection(transport)
-        protocol.dataReceived(b"x" * (MAX_LINE + 1))
-        protocol.setTimeout(None)  # type: ignore[no-untyped-call]
-        self.assertTrue(transport.disconnecting)
-        self.assertIn("at most", json.loads(transport.value())["error"])
 
     @settings(max_examples=100, deadline=None)
     @given(
@@ -169,29 +153,3 @@ class Asked(Stage):
             self._control = self.control(Patch.of("ab", "ab"))[1]
         [answer] = told(self._control, line(**request))
         self.assertIs(type(answer["ok"]), bool)
-
-
-class Silent:
-    """Answers with who asks."""
-
-    def ask(self, request: dict[str, Any], by: str, sound: bytes = b"") -> dict[str, Any]:
-        return {"ok": True, "by": by}
-
-
-class Sockets(SynchronousTestCase):
-    """What is decided before anybody listens; the socket itself is in the system tests."""
-
-    def test_groups(self) -> None:
-        """The socket may be a group's; one that there is none of is an error that names the setting."""
-        service = ControlService(Clock(), Path(self.mktemp()), Silent(), operators="no such group")  # type: ignore[arg-type]
-        with self.assertRaisesRegex(LocalError, "patch.operators"):
-            service.privilegedStartService()
-
-    def test_place(self) -> None:
-        """As configured, else where systemd says, else beside the list."""
-        folder = Path("/var/lib/ice")
-        self.assertEqual(socket_path(Path("/x"), {"RUNTIME_DIRECTORY": "/run/a"}, folder), Path("/x"))
-        self.assertEqual(
-            socket_path(None, {"RUNTIME_DIRECTORY": "/run/a:/run/b"}, folder), Path("/run/a/patch.sock")
-        )
-        self.assertEqual(socket_path(None, {}, folder), Path("/var/lib/ice/patch.sock"))

@@ -100,6 +100,7 @@ class Making(Case):
             (Role.RALLYPOINT, [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
             (Role.CLIENT, [ExtendedKeyUsageOID.CLIENT_AUTH]),
             (Role.SATELLITE, [ExtendedKeyUsageOID.CLIENT_AUTH]),
+            (Role.OPERATOR, [ExtendedKeyUsageOID.CLIENT_AUTH]),
         ):
             leaf = self.authority.issue(f"a-{role}", role, NOW).certificate
             self.assertEqual(self.extension(leaf, x509.ExtendedKeyUsage).value, x509.ExtendedKeyUsage(uses))

@@ -79,6 +79,18 @@ class Welcome(SynchronousTestCase):
             self.meet(client(ca().leaf("x", role)).connection(HERE), accepter)
             self.assertEqual(peer_of(accepter).identity.role, role)
 
+    def test_control(self) -> None:
+        """An end that is for operators alone admits them, by its own protocol; who dials a satellite meets one."""
+        satellite = ca().leaf("patch", Role.SATELLITE, dns=(HERE,))
+        accepter = ServerTls(satellite, trusting(ca()), admits=(Role.OPERATOR,), alpn=b"http/1.1")
+        opener = ClientTls(
+            ca().leaf("desk", Role.OPERATOR), trusting(ca()), wants=Role.SATELLITE, alpn=b"http/1.1"
+        )
+        at_server, at_client = accepter.connection(), opener.connection(HERE)
+        self.meet(at_client, at_server)
+        self.assertEqual(peer_of(at_server).identity.role, Role.OPERATOR)
+        self.assertEqual(at_server.get_alpn_proto_negotiated(), b"http/1.1")
+
     def test_wrong_name_where_names_are_not_checked(self) -> None:
         """With verify_name off any Rallypoint of the authority will do."""
         self.meet(client(verify_name=False).connection("elsewhere.example.org"), server().connection())
@@ -242,6 +254,19 @@ class Refused(SynchronousTestCase):
             client().connection(HERE), server(ca().leaf("mallory", dns=(HERE,))).connection()
         )
         self.assertEqual((at_client.code, at_server.code), ("role", "told-role"))
+
+    def test_control_is_for_operators(self) -> None:
+        """Any other role is refused where operators are wanted, and a Rallypoint where a satellite is."""
+        satellite = ca().leaf("patch", Role.SATELLITE, dns=(HERE,))
+        accepter = ServerTls(satellite, trusting(ca()), admits=(Role.OPERATOR,))
+        for role in (Role.CLIENT, Role.SATELLITE, Role.RALLYPOINT):
+            other = ClientTls(ca().leaf("x", role), trusting(ca()), wants=Role.SATELLITE)
+            at_client, at_server = self.refusal(other.connection(HERE), accepter.connection())
+            self.assertEqual((at_client.code, at_server.code), ("told-unspecific", "role"))
+            self.assertIn("for an operator", at_server.sentence)
+        opener = ClientTls(ca().leaf("desk", Role.OPERATOR), trusting(ca()), wants=Role.SATELLITE)
+        at_client, _ = self.refusal(opener.connection(HERE), server().connection())
+        self.assertIn("expected a satellite", at_client.sentence)
 
     def test_wrong_role_inside_ice(self) -> None:
         """A certificate that TLS would accept at the accepting end, but whose ice role is satellite, is refused; names checked or not."""
