@@ -5,6 +5,9 @@ say, what the person should see and hear, when the call's stream is to be joined
 
 The gateway is found by asking: ``hello`` on the group's stream, ``here`` in answer. It is asked every minute, during a call every 15 s, which also tells it that calls may come, and whenever another gateway says ``here`` to all: a
 takeover.
+
+A gateway that dies says nothing of it. Whoever has the call's sound notices first (:meth:`Handset.silence`): then the gateway is asked every 2 s, and a call that stays silent for :data:`DOUBT_S` ends here, with
+``line-lost`` where no gateway answers and ``media-lost`` where one does that knows nothing of the call. Where there is no sound to be missed (on hold), two hellos without an answer end it.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from ice.telephony.post import Mail, Post
 from ice.telephony.switchboard import CALL_HELLO_S, HELLO_S, MISSED
 from ice.telephony.waiting import Standing, Verdict, at_user
 
-RETRY_S: Final = 2.0  # between two hellos while no gateway answers
+RETRY_S: Final = 2.0  # between two hellos while no gateway answers, and while nothing is heard of a call
+DOUBT_S: Final = 12.0  # without sound in a call; a gateway that was restarted is back sooner
 
 
 @attrs.frozen
@@ -124,6 +128,7 @@ class Handset(Endpoint[_Entry, Order]):
         self._hello_at = float("-inf")
         self._answered_at = float("-inf")
         self._here_ms = -1
+        self._silent_since: float | None = None
 
     @property
     def call(self) -> life.Call | None:
@@ -131,9 +136,15 @@ class Handset(Endpoint[_Entry, Order]):
         return next((entry.call for entry in self._calls.values() if not entry.call.over), None)
 
     @property
+    def busy(self) -> bool:
+        """Whether there is a call, if only one whose end is still to be confirmed."""
+        return bool(self._calls)
+
+    @property
     def deadline(self) -> float:
         """When :meth:`tick` has something to do next."""
-        return min([*self._dues(), self._next_hello])
+        doubt = [] if self._silent_since is None else [self._silent_since + DOUBT_S]
+        return min([*self._dues(), *doubt, self._next_hello])
 
     @property
     def _next_hello(self) -> float:
@@ -141,6 +152,10 @@ class Handset(Endpoint[_Entry, Order]):
 
     @property
     def _pause(self) -> float:
+        return RETRY_S if self._silent_since is not None else self._usual_pause
+
+    @property
+    def _usual_pause(self) -> float:
         return CALL_HELLO_S if self.call is not None else HELLO_S
 
     # -- the person
@@ -196,6 +211,16 @@ class Handset(Endpoint[_Entry, Order]):
 
     # -- the gateway
 
+    def greet(self) -> None:
+        """Say hello at the next :meth:`tick`: a way to the gateway has opened."""
+        self._hello_at = float("-inf")
+
+    def silence(self, since: float | None) -> None:
+        """Nothing was heard on the call's stream ``since`` then, though something should be; ``None``: it is heard."""
+        if since is not None and self._silent_since is None:
+            self.greet()
+        self._silent_since = since
+
     def receive(self, payload: bytes, on: str, source: int, now: float, unix_s: float) -> list[Order]:
         """A datagram was heard on our stream or on the notices' (``on``)."""
         group = messages.group_stream(self.group)
@@ -206,15 +231,27 @@ class Handset(Endpoint[_Entry, Order]):
         """Look at the clock; the first call says hello."""
         orders = self._look(now, unix_s)
         began = max((entry.call.marks.began for entry in self._calls.values()), default=float("-inf"))
-        if self.gateway is not None and now - max(self._answered_at, began) > MISSED * self._pause:
+        if self.gateway is not None and now - max(self._answered_at, began) > MISSED * self._usual_pause:
             orders += self._lose_gateway("the gateway does not answer any more")
             for entry in list(self._calls.values()):
                 orders += self._feed(entry, life.Lost(life.Side.LINE), now, unix_s)
+        if self._silent_since is not None and now - self._silent_since > DOUBT_S:
+            orders += self._give_up(self._silent_since, now, unix_s)
         if now >= self._next_hello:
             self._hello_at = now
             on = messages.group_stream(self.group)
             orders.append(self._post.announce(Kind.HELLO, on, unix_s))
         return orders
+
+    def _give_up(self, since: float, now: float, unix_s: float) -> list[Order]:
+        """Nothing was heard of the call for too long."""
+        orders: list[Order] = []
+        alone = self._answered_at < since
+        if alone and self.gateway is not None:
+            orders += self._lose_gateway("the gateway does not answer any more")
+        self._silent_since = None
+        event: life.Event = life.Lost(life.Side.LINE) if alone else life.Stopped(Cause.MEDIA_LOST)
+        return orders + self._person(event, now, unix_s)
 
     def _lose_gateway(self, why: str) -> list[Order]:
         self.gateway = None
@@ -345,6 +382,7 @@ class Handset(Endpoint[_Entry, Order]):
                 case life.Release(life.Side.USER, _):
                     let_go = True
                 case life.Close(ended):
+                    self._silent_since = None
                     self._post.close(call.id, now)
                     self._calls.pop(call.id, None)
                     orders.append(Over(call.id, ended))
