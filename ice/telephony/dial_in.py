@@ -4,7 +4,7 @@ An engine: time is an argument, what is to be done comes out as values. A caller
 of many numbers for everybody); inside he hears the channel, and talks on it like anybody else, by its floor: rank, refusals and the longest talk are :mod:`ice.media.floor`'s, which whoever drives this
 asks (:class:`AskFloor`) and whose answers come back (:meth:`Visit.granted`, :meth:`Visit.refused`, :meth:`Visit.stopped`).
 
-**Push to talk** is a key, ``*`` to talk and ``#`` to let go, or the caller's voice (:class:`VoiceKey`), as the channel wants. What the voice key opens begins :data:`PREROLL_S` earlier: whoever sends keeps that much, so
+**Push to talk** is a key, ``*`` to talk and ``#`` to let go, or the caller's voice (:class:`VoiceKey`), as the channel wants; on a full-duplex channel he is always heard (:attr:`Key.OPEN`). What the voice key opens begins :data:`PREROLL_S` earlier: whoever sends keeps that much, so
 that no first syllable is clipped.
 
 Codes are compared in constant time, and neither they nor what was keyed in stands in any ``repr``.
@@ -13,6 +13,7 @@ Codes are compared in constant time, and neither they nor what was keyed in stan
 from __future__ import annotations
 
 import hmac
+import re
 from collections import Counter, OrderedDict
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -21,6 +22,7 @@ import attrs
 
 from ice.errors import LocalError
 from ice.media.dtmf import DIGITS
+from ice.media.rtp import clip_alias
 from ice.telephony.causes import Cause
 
 TRIES: Final = 3
@@ -40,6 +42,9 @@ ABOVE_NOISE_DB: Final = 12.0
 LOUD_DBOV: Final = -45.0  # nothing softer than this opens, however quiet the line
 NOISE_RISES_DB: Final = 0.05  # per frame, 2.5 dB a second: noise that stays becomes the floor
 
+WITHHELD: Final = "telephone"  # who calls without a number
+_PLACES: Final = re.compile(r"\{(?:number|name|last)\}")
+
 
 class Prompt(StrEnum):
     """What the caller is told; the name of the file that says it."""
@@ -47,10 +52,13 @@ class Prompt(StrEnum):
     CODE = "code"  #: please key in the access code
     WRONG = "wrong-code"
     LOCKED = "locked"
+    CALLED = "called"  #: whom the channel has called: who calls
     WELCOME = "welcome"
+    KEYS = "keys"  #: with which keys one talks
     TALK = "talk"  #: a beep: speak now
     BUSY = "busy"  #: a beep: somebody else talks
     STOPPED = "stopped"  #: a beep: you are not heard any more
+    ENDING = "ending"  #: a beep: your time is over soon
 
 
 class Key(StrEnum):
@@ -58,6 +66,7 @@ class Key(StrEnum):
 
     KEYPAD = "keypad"
     VOICE = "voice"
+    OPEN = "open"  #: always: the channel is full duplex
 
 
 @attrs.frozen
@@ -97,6 +106,36 @@ class End:
 
 
 Action: TypeAlias = Play | Admit | AskFloor | Talk | Silence | End
+
+
+@attrs.frozen
+class DialIn:
+    """A number that leads into a channel.
+
+    ``number`` as the call manager says it; ``channel`` the stream's id; ``code`` the access code, empty: none is asked; ``trunk`` the call manager by which calls come and go, empty: any.
+    ``key``, ``priority`` (0–255) and ``max_talk_s`` (0: as long as the channel allows) say how callers talk. ``alias`` is what listeners see of them, in which ``{number}``, ``{name}`` and ``{last}`` (the number's last three digits) are
+    the caller's; empty: the number.
+    """
+
+    number: str
+    channel: str
+    code: str = attrs.field(default="", repr=False)
+    trunk: str = ""
+    key: Key = Key.KEYPAD
+    priority: int = 0
+    max_talk_s: float = 0.0
+    alias: str = ""
+
+    def alias_of(self, number: str, name: str = "") -> str:
+        """What listeners see of a caller, as far as 16 bytes go; who withholds his number is ``telephone``."""
+        values = {
+            "{number}": number or WITHHELD,
+            "{name}": name or number or WITHHELD,
+            "{last}": number[-3:] or "?",
+        }
+        # All at once: what a stranger calls himself is not looked at again.
+        shown = _PLACES.sub(lambda found: values[found[0]], self.alias or "{number}")
+        return clip_alias(shown)
 
 
 class Door:
@@ -168,10 +207,11 @@ class VoiceKey:
 
 
 class Visit:
-    """One caller at one channel; see the module docstring. ``number`` may be empty (withheld)."""
+    """One caller at one channel; see the module docstring. ``number`` may be empty (withheld); ``called``: the channel has called him, so he is asked for nothing."""
 
-    def __init__(self, door: Door, number: str, key: Key, now: float) -> None:
+    def __init__(self, door: Door, number: str, key: Key, now: float, *, called: bool = False) -> None:
         self._door = door
+        self._called = called
         self.number = number
         self.key = key
         self.inside = False
@@ -190,15 +230,22 @@ class Visit:
         return f"<visit, {'inside' if self.inside else 'at the door'}>"
 
     @property
+    def asking(self) -> bool:
+        """Whether the floor was asked for, and the answer is still wanted."""
+        return self._asked_at is not None and not self.over
+
+    @property
     def deadline(self) -> float | None:
         """When :meth:`tick` has something to do."""
         return None if self.over else self._until
 
     def begin(self, now: float) -> list[Action]:
         """The call is answered: the first thing that the caller hears."""
+        if self._called:
+            return [Play(Prompt.CALLED), *self._enter(now)]
         if self._door.locked(self.number, now):
             return self._leave(Prompt.LOCKED)
-        return self._enter() if self._door.open else [Play(Prompt.CODE)]
+        return self._enter(now) if self._door.open else [Play(Prompt.CODE)]
 
     def tick(self, now: float) -> list[Action]:
         """Look at the clock: a code that is not keyed in in time counts as wrong."""
@@ -213,7 +260,7 @@ class Visit:
             return []
         if not self.inside:
             return self._at_door(digit, now)
-        if self.key is Key.VOICE or digit not in (TALK_KEY, RELEASE_KEY):
+        if self.key is not Key.KEYPAD or digit not in (TALK_KEY, RELEASE_KEY):
             self.ignored["no-meaning"] += 1
             return []
         return self._press(now) if digit == TALK_KEY else self._release()
@@ -255,6 +302,17 @@ class Visit:
         self._shut = True
         return [Silence(), Play(Prompt.STOPPED)]
 
+    def hold(self) -> list[Action]:
+        """The line is on hold: nothing of the caller is heard until :meth:`resume`."""
+        return self._release()
+
+    def resume(self, now: float) -> list[Action]:
+        """The line is off hold; who had a key pressed presses it again."""
+        if self.over or not self.inside or self.talking or self.key is not Key.OPEN:
+            return []
+        self.talking = True
+        return [Talk(now)]
+
     def hung_up(self) -> list[Action]:
         """The call is over, whoever ended it."""
         self.over = True
@@ -281,17 +339,23 @@ class Visit:
         if self._door.locked(self.number, now):  # by others, meanwhile
             return self._leave(Prompt.LOCKED)
         if self._door.attempt(self.number, keyed, now):
-            return self._enter()
+            return self._enter(now)
         self._tries += 1
         if self._tries >= TRIES or self._door.locked(self.number, now):
             return self._leave(Prompt.LOCKED)
         self._until = now + CODE_S
         return [Play(Prompt.WRONG), Play(Prompt.CODE)]
 
-    def _enter(self) -> list[Action]:
+    def _enter(self, now: float) -> list[Action]:
         self.inside = True
         self._until = None
-        return [Play(Prompt.WELCOME), Admit()]
+        actions: list[Action] = [Play(Prompt.WELCOME), Admit()]
+        if self.key is Key.KEYPAD:
+            actions.insert(1, Play(Prompt.KEYS))
+        if self.key is Key.OPEN:
+            self.talking = True
+            actions.append(Talk(now))
+        return actions
 
     def _leave(self, prompt: Prompt) -> list[Action]:
         self.over = True

@@ -16,6 +16,7 @@ from ice.telephony.dial_in import (
     Action,
     Admit,
     AskFloor,
+    DialIn,
     Door,
     End,
     Key,
@@ -27,7 +28,7 @@ from ice.telephony.dial_in import (
     VoiceKey,
 )
 
-IN: list[Action] = [Play(Prompt.WELCOME), Admit()]
+IN: list[Action] = [Play(Prompt.WELCOME), Play(Prompt.KEYS), Admit()]
 AGAIN: list[Action] = [Play(Prompt.WRONG), Play(Prompt.CODE)]
 OUT: list[Action] = [Play(Prompt.LOCKED), End(Cause.FORBIDDEN)]
 
@@ -117,6 +118,28 @@ class AtTheDoor(SynchronousTestCase):
         self.assertNotIn("471", repr(visit) + repr(self.door))
 
 
+class Names(SynchronousTestCase):
+    def test_alias(self) -> None:
+        """What listeners see: the number, a part of it, or what the caller calls himself, which is not looked at again; 16 bytes, printable."""
+        for alias, number, name, shown in (
+            ("", "+493012345", "Ada", "+493012345"),
+            ("", "", "Ada", "telephone"),
+            ("Tel {last}", "+493012345", "", "Tel 345"),
+            ("Tel {last}", "", "", "Tel ?"),
+            ("{name}", "1", "Ada", "Ada"),
+            ("{name}", "1", "", "1"),
+            ("{name}", "1", "{number}", "{number}"),
+            ("Hotline", "1", "Ada", "Hotline"),
+            ("{number}", "9" * 500, "", "9" * 16),
+            ("{name}", "1", "a\x1b[2J\n", "a\ufffd[2J\ufffd"),
+        ):
+            self.assertEqual(DialIn("500", "north", alias=alias).alias_of(number, name), shown)
+
+    def test_code_is_not_shown(self) -> None:
+        """Neither in a log nor in a trace-back."""
+        self.assertNotIn("4711", repr(DialIn("500", "north", "4711")))
+
+
 class Inside(SynchronousTestCase):
     def visit(self, how: Key = Key.KEYPAD) -> Visit:
         visit = Visit(Door(""), "1", how, 0.0)
@@ -183,6 +206,29 @@ class Inside(SynchronousTestCase):
             any(quiet.hear(-20.0 if step % 10 == 0 else -65.0, step * 0.02) for step in range(100))
         )
 
+    def test_always_heard(self) -> None:
+        """On a full-duplex channel nobody asks: heard from the welcome to the end, but for holds; keys mean nothing."""
+        visit = Visit(Door(""), "1", Key.OPEN, 0.0)
+        self.assertEqual(visit.begin(1.0), [Play(Prompt.WELCOME), Admit(), Talk(1.0)])
+        self.assertEqual(key(visit, "*#5"), [])
+        self.assertEqual([visit.hold(), visit.hold(), visit.resume(2.0)], [[Silence()], [], [Talk(2.0)]])
+        self.assertEqual([visit.resume(3.0), visit.hung_up(), visit.resume(4.0)], [[], [Silence()], []])
+
+    def test_held(self) -> None:
+        """Who is put on hold amid a burst has let go of his key."""
+        visit = self.visit()
+        key(visit, "*")
+        visit.granted(1.0)
+        self.assertEqual([visit.hold(), visit.resume(2.0), key(visit, "*")], [[Silence()], [], [AskFloor()]])
+
+    def test_called(self) -> None:
+        """Whom the channel calls is told so, and asked for nothing, locked door or not."""
+        door = Door("4711")
+        for _ in range(3):
+            door.attempt("1", "1", 0.0)
+        visit = Visit(door, "1", Key.KEYPAD, 0.0, called=True)
+        self.assertEqual(visit.begin(0.0), [Play(Prompt.CALLED), *IN])
+
     def test_hang_up(self) -> None:
         """A burst ends with its call."""
         visit = self.visit()
@@ -202,7 +248,7 @@ class Inside(SynchronousTestCase):
     @settings(max_examples=100, deadline=None)
     def test_any_order(self, steps: list[str], how: Key) -> None:
         """Nobody talks who was not granted the floor, and every burst that begins ends."""
-        visit, now, open_bursts, asked = Visit(Door("1111"), "1", how, 0.0), 0.0, 0, False
+        visit, now, open_bursts, asked = Visit(Door("1111"), "1", how, 0.0), 0.0, 0, how is Key.OPEN
         for step in [*steps, "end"]:
             now += 0.02
             actions = happen(visit, step, now)
