@@ -4,13 +4,14 @@ This is no opinion score (PESQ and its kin answer that question); it answers *di
 and a test, from numpy alone. It is near 1 for speech through any of our codecs, falls clearly when a fiftieth of it is missing, when its first or last
 syllable is clipped, or when noise lies over it, and is near 0 for silence or for another sentence.
 
-1. **Alignment.** Both are reduced to 16 kHz. The peak of their cross-correlation (by FFT) is the offset. Each further half second is then
-   aligned anew within :data:`WANDER_S` of it, because a jitter buffer may change its delay on the way; that is no fault.
-2. **Picture.** Powers in 18 bands of equal width in mel between 100 and 3,400 Hz, every 10 ms, in decibels, nothing counted that lies
+1. **Offset.** Both are reduced to 16 kHz. The peak of their cross-correlation (by FFT) is the offset of the whole.
+2. **Picture.** Powers in 18 bands of equal width in mel between 100 and 3,400 Hz, in decibels, nothing counted that lies
    :data:`DEPTH_DB` below the loud parts. Above 3,400 Hz a telephone has nothing, so nothing is asked of anybody there. Loudness as a whole is
    evened out.
-3. **Score.** The two pictures differ by so many decibels at each moment in which either says something: up to :data:`ALIKE_DB` on average over the bands
-   is what codecs do to speech and costs nothing, :data:`ALIEN_DB` is another sound. The mean of that, to the power of :data:`SEVERITY`, is
+3. **Alignment.** Every 10 ms the lag may change, within half a second of the offset, because a jitter buffer may change its delay on the way, in a pause or, where it has to, within a word; that is no
+   fault. What is lost or added by that is (:mod:`ice.media.quality_alignment`): a longer pause costs next to nothing, a syllable that is missing or doubled all of its moments.
+4. **Score.** The two pictures differ by so many decibels at each moment in which either says something: up to :data:`ALIKE_DB` on average over the bands
+   is what codecs do to speech and costs nothing, :data:`ALIEN_DB` is another sound. The mean of that, over what was spoken and what was heard besides, to the power of :data:`SEVERITY`, is
    the score: a listener forgives a share of holes much less than in proportion.
 """
 
@@ -25,16 +26,15 @@ import numpy.typing as npt
 
 from ice.errors import LocalError
 from ice.media.payload import SAMPLE_RATE, Pcm
+from ice.media.quality_alignment import FINE, Alignment, align
 
 Wave: TypeAlias = npt.NDArray[np.float32]
 
 RATE: Final = 16_000  # Hz; enough for the bands, a third of the work
-BLOCK: Final = RATE // 2  # samples that are aligned together
-WANDER_S: Final = 0.5  # how far a block may lie from the offset of the whole: as far as a stalled path delays
-SETTLED: Final = 0.7  # a block that correlates so well where the last one lay is not moved …
-WANDER_GAIN: Final = 0.1  # … and another only to a place so much better
+WANDER: Final = RATE // 2  # a moment may lie so far from the offset of the whole: a stalled path delays
 WINDOW: Final = 512  # samples: 32 ms
 HOP: Final = 160  # samples: 10 ms
+WANDER_STEPS: Final = WANDER * FINE // HOP
 BANDS: Final = 18
 LOWEST_HZ, HIGHEST_HZ = 100.0, 3_400.0
 DEPTH_DB: Final = 50.0  # what is so much softer than the loud parts does not carry words
@@ -44,6 +44,7 @@ ALIEN_DB: Final = (
     12.0  # measured: two sentences of one voice differ by about that much, their chance likenesses included
 )
 SEVERITY: Final = 4
+THERE: Final = 0.25  # a moment that is less alike is not there
 MINIMUM_S: Final = 0.1
 
 
@@ -82,20 +83,58 @@ def compare(spoken: Pcm, heard: Pcm) -> Likeness:
     if not np.any(came):
         return NOTHING
     offset = _offset(said, came)
-    aligned, offset = _aligned(said, came, offset)
-    said_db, came_db = _picture(said), _picture(aligned)
-    loud_db = float(np.percentile(said_db.max(axis=1), 95))
-    active = said_db.max(axis=1) > loud_db - SPEECH_DB
-    gain_db = float(np.median((came_db - said_db)[active]))
-    gain_db = max(-40.0, min(40.0, gain_db))  # beyond this it is not speech that was turned down, but nothing
-    floor = loud_db - DEPTH_DB
-    said_db = np.maximum(said_db, floor)
-    came_db = np.maximum(came_db - gain_db, floor)
-    speaking = active | (came_db.max(axis=1) > loud_db - SPEECH_DB)
-    difference = np.abs(said_db - came_db).mean(axis=1)
-    alike = np.clip((ALIEN_DB - difference) / (ALIEN_DB - ALIKE_DB), 0.0, 1.0)
-    score = float(np.mean(alike[speaking])) ** SEVERITY
-    return Likeness(score, offset * 1000 / RATE, gain_db, float(np.mean(alike[active] > 0.25)))
+    said_db = _picture(said, HOP)
+    came_db = _picture(_cut(came, offset - WANDER, len(said) + 2 * WANDER), HOP // FINE)
+    loudest = said_db.max(axis=1)
+    loud_db = float(np.percentile(loudest, 95))
+    active = loudest > loud_db - SPEECH_DB
+    places = FINE * np.arange(len(said_db))
+    gain_db = _gain_db(said_db, came_db[places + WANDER_STEPS], active)
+    found = _laid(said_db, came_db, gain_db, loud_db)
+    gain_db = _gain_db(said_db, came_db[places + found.lags], active & ~found.missing)
+    difference, speaking = _difference(said_db, came_db[places + found.lags], gain_db, loud_db)
+    alike = np.where(found.missing, 0.0, _alike(difference))
+    judged = active | (speaking & ~found.missing)
+    score = float(np.sum(alike[judged])) / (int(np.sum(judged)) + found.inserted)
+    there = alike > THERE
+    lag = int(found.lags[np.flatnonzero(active & there)[0]]) if np.any(active & there) else WANDER_STEPS
+    offset = _refined(
+        said, came, offset, offset - WANDER + lag * HOP // FINE, active & there & (found.lags == lag)
+    )
+    return Likeness(score**SEVERITY, offset * 1000 / RATE, gain_db, float(np.mean(there[active])))
+
+
+def _laid(said_db: Wave, came_db: Wave, gain_db: float, loud_db: float) -> Alignment:
+    """The heard picture laid over the spoken one."""
+    lags = 2 * WANDER_STEPS + 1
+    cost = np.zeros((len(said_db), lags))
+    for t, moment in enumerate(said_db):
+        difference, speaking = _difference(moment, came_db[FINE * t : FINE * t + lags], gain_db, loud_db)
+        cost[t] = np.where(speaking, 1.0 - _alike(difference), 0.0)
+    threshold = loud_db - SPEECH_DB
+    return align(cost, said_db.max(axis=1) > threshold, came_db.max(axis=1) - gain_db > threshold)
+
+
+def _difference(
+    said_db: Wave, came_db: Wave, gain_db: float, loud_db: float
+) -> tuple[Wave, npt.NDArray[np.bool_]]:
+    """By how many decibels moments differ, and whether either says something."""
+    came_db = came_db - np.float32(gain_db)
+    speaking = (said_db.max(axis=-1) > loud_db - SPEECH_DB) | (came_db.max(axis=-1) > loud_db - SPEECH_DB)
+    floor = np.float32(loud_db - DEPTH_DB)
+    return np.abs(np.maximum(said_db, floor) - np.maximum(came_db, floor)).mean(axis=-1), speaking
+
+
+def _alike(difference: Wave) -> Wave:
+    """1 for what codecs do, 0 for another sound."""
+    return np.asarray(np.clip((ALIEN_DB - difference) / (ALIEN_DB - ALIKE_DB), 0.0, 1.0), np.float32)
+
+
+def _gain_db(said_db: Wave, came_db: Wave, active: npt.NDArray[np.bool_]) -> float:
+    """How much louder the heard is; beyond 40 dB it is not speech that was turned down, but nothing."""
+    if not np.any(active):
+        return 0.0
+    return max(-40.0, min(40.0, float(np.median((came_db - said_db)[active]))))
 
 
 def _reduced(pcm: Pcm) -> Wave:
@@ -121,39 +160,23 @@ def _cut(came: Wave, start: int, length: int) -> Wave:
     return piece
 
 
-def _aligned(said: Wave, came: Wave, offset: int) -> tuple[Wave, int]:
-    """``came`` laid under ``said`` block by block, and the offset of the first block that says something."""
-    wander = round(WANDER_S * RATE)
-    pieces: list[Wave] = []
-    lag = offset
-    first: int | None = None
-    softest = 0.05 * float(
-        np.mean(came.astype(np.float64) ** 2)
-    )  # power; what is softer correlates by chance
-    for start in range(0, len(said), BLOCK):
-        block = said[start : start + BLOCK]
-        around = _cut(came, start + offset - wander, len(block) + 2 * wander)
-        size = 1 << (len(around) + len(block) - 1).bit_length()
-        product = np.fft.irfft(np.fft.rfft(around, size) * np.conj(np.fft.rfft(block, size)), size)
-        match = product[: 2 * wander + 1]
-        power = np.concatenate(([0.0], np.cumsum(around.astype(np.float64) ** 2)))
-        energy = (power[len(block) :] - power[: -len(block)])[: len(match)]
-        norm = float(np.linalg.norm(block))
-        score = match / (np.sqrt(np.maximum(energy, softest * len(block))) * norm + 1.0)
-        best = int(np.argmax(score))
-        stay = float(score[min(max(lag - offset + wander, 0), 2 * wander)])
-        if stay < SETTLED and score[best] > stay + WANDER_GAIN:
-            lag = offset + best - wander
-        if first is None and score[best] > 0.5:
-            first = lag
-        pieces.append(_cut(came, start + lag, len(block)))
-    return np.concatenate(pieces), offset if first is None else first
+def _refined(said: Wave, came: Wave, whole: int, found: int, there: npt.NDArray[np.bool_]) -> int:
+    """The offset to the sample: ``found`` is right to 2.5 ms, for the moments that are ``there``."""
+    step = HOP // FINE
+    if abs(found - whole) <= step // 2:
+        return whole  # the whole has been correlated already
+    kept = np.repeat(there, HOP)[: len(said)]
+    spoken = np.where(kept, said[: len(kept)], 0.0)
+    matches = [
+        float(np.dot(spoken, _cut(came, lag, len(spoken)))) for lag in range(found - step, found + step + 1)
+    ]
+    return found - step + int(np.argmax(np.abs(matches)))
 
 
-def _picture(wave: Wave) -> Wave:
-    """``float32[frames, BANDS]``: decibels."""
+def _picture(wave: Wave, hop: int) -> Wave:
+    """``float32[frames, BANDS]``: decibels, every ``hop`` samples."""
     padded = np.concatenate((wave, np.zeros(WINDOW, np.float32)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::hop]
     power = np.abs(np.fft.rfft(frames * np.hanning(WINDOW).astype(np.float32), axis=1)) ** 2
     mel = np.linspace(_mel(LOWEST_HZ), _mel(HIGHEST_HZ), BANDS + 1)
     edges = np.rint(700.0 * np.expm1(mel / 1127.0) * WINDOW / RATE).astype(int)

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import ice.testing
 from ice.errors import LocalError
 from ice.media import codecs, wav
+from ice.media.conceal import Concealer
 from ice.media.payload import Pcm
 from ice.media.quality import compare, similarity
 
@@ -39,6 +40,26 @@ def through(name: str, *, lost: frozenset[int] = frozenset(), conceal: bool = Fa
 OPUS = through("opus")
 LOUD = np.flatnonzero(np.abs(SPEECH.astype(int)) > 500)
 FIRST, LAST = int(LOUD[0]), int(LOUD[-1])
+SHORT = SPEECH[:96_000]
+SHORT_OPUS = OPUS[312 : 312 + 96_000]  # without the codec's delay
+SYLLABLE = 7_200  # 150 ms
+_levels = np.sqrt(np.mean(SHORT[:95_040].reshape(-1, 960).astype(float) ** 2, axis=1))
+SHORT_FIRST = int(np.flatnonzero(_levels > 300)[0]) * 960
+SHORT_LAST = int(np.flatnonzero(_levels > 300)[-1] + 1) * 960
+#: Places within words: what follows for 150 ms is loud throughout.
+LOUD_PLACES = [n * 960 for n in range(0, 90, 2) if np.all(_levels[n : n + 8] > 300)]
+
+
+def quiet(pcm: Pcm) -> list[int]:
+    """Where frames of 20 ms lie in which nothing is said."""
+    return [n for n in range(SHORT_FIRST, SHORT_LAST, 960) if np.max(np.abs(pcm[n : n + 960])) < 150]
+
+
+def held(before: Pcm, samples: int) -> Pcm:
+    """What concealment makes up behind ``before``."""
+    concealer = Concealer(48_000)
+    concealer.heard(before)
+    return concealer.conceal(samples)
 
 
 class Whole(SynchronousTestCase):
@@ -123,6 +144,60 @@ class Hurt(SynchronousTestCase):
         self.assertGreater(scores[0], CLEAN)
         self.assertLess(scores[1], 0.85)
         self.assertLess(scores[3], 0.1)
+
+
+class Wandering(SynchronousTestCase):
+    """Speech through a jitter buffer that had to change its delay, in a sentence so short that each syllable counts: what is there is there, what is not is not."""
+
+    def test_a_pause_that_is_longer_or_shorter(self) -> None:
+        """One quiet frame doubled or left out is no fault, wherever it lies; to a correlation of half seconds it was one."""
+        for longer in (True, False):
+            for at in quiet(SHORT)[::3]:
+                heard = (
+                    (SHORT_OPUS[: at + 960], SHORT_OPUS[at:])
+                    if longer
+                    else (SHORT_OPUS[:at], SHORT_OPUS[at + 960 :])
+                )
+                likeness = compare(SHORT, np.concatenate(heard))
+                self.assertGreater(likeness.score, CLEAN, (longer, at))
+                self.assertEqual(likeness.coverage, 1.0, (longer, at))
+
+    def test_words_held_up(self) -> None:
+        """60 ms that a codec makes up in the middle of a word, while the rest waits, cost about what they are; nothing of the sentence is missing."""
+        for at in LOUD_PLACES:
+            made_up = np.concatenate((SHORT_OPUS[:at], held(SHORT_OPUS[:at], 2_880), SHORT_OPUS[at:]))
+            likeness = compare(SHORT, made_up)
+            self.assertGreater(likeness.score, 0.75, at)
+            self.assertGreater(likeness.coverage, 0.96, at)
+
+    def test_a_lost_syllable(self) -> None:
+        """150 ms cut out, as if they had never been said, or silenced: it fails clearly, and the coverage says how much is missing."""
+        for at in LOUD_PLACES:
+            silenced = SHORT_OPUS.copy()
+            silenced[at : at + SYLLABLE] = 0
+            for heard in (silenced, np.concatenate((SHORT_OPUS[:at], SHORT_OPUS[at + SYLLABLE :]))):
+                likeness = compare(SHORT, heard)
+                self.assertLess(likeness.score, 0.8, at)
+                self.assertLess(likeness.coverage, 0.96, at)
+
+    def test_a_syllable_said_twice(self) -> None:
+        """150 ms heard again, at once or a little later, while there is as much behind them."""
+        for at in (each for each in LOUD_PLACES if each + 2 * SYLLABLE < SHORT_LAST):
+            end = at + SYLLABLE
+            for rest in (SHORT_OPUS[at:], np.concatenate((np.zeros(4_800, np.int16), SHORT_OPUS[at:]))):
+                self.assertLess(similarity(SHORT, np.concatenate((SHORT_OPUS[:end], rest))), 0.8, at)
+
+    def test_a_clipped_syllable(self) -> None:
+        """100 ms missing where speech begins or ends."""
+        for heard in (SHORT_OPUS[SHORT_FIRST + 4_800 :], SHORT_OPUS[: SHORT_LAST - 4_800]):
+            likeness = compare(SHORT, heard)
+            self.assertLess(likeness.score, 0.87)
+            self.assertLess(likeness.coverage, 0.97)
+
+    def test_words_in_another_order(self) -> None:
+        """Half seconds that have changed places are no delay."""
+        parts = [SHORT_OPUS[n : n + 24_000] for n in range(0, 96_000, 24_000)]
+        self.assertLess(similarity(SHORT, np.concatenate([parts[n] for n in (1, 0, 3, 2)])), 0.4)
 
 
 class Other(SynchronousTestCase):
