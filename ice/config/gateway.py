@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from ice.config.control import ControlSettings
 from ice.config.fields import (
     RESTART,
     FileName,
@@ -357,13 +358,7 @@ class GatewaySettings(Section):
         max_length=MAX_MISSIONS,
         description="Mission files (not sealed with a password) that say how the channels of dial-in are coded and sealed; others are Opus in clear.",
     )
-    control: Annotated[OptionalFileName, RESTART] = Field(
-        None,
-        description="Unix socket by which ice calls controls the gateway; empty: gateway.sock in the service's runtime folder, or the person's state folder.",
-    )
-    operators: Annotated[Text, within_bytes(64), RESTART] = Field(
-        "", description="Unix group whose people may use that socket too; empty: only the gateway's own user."
-    )
+    control: ControlSettings = Field(default_factory=ControlSettings)
     http: GatewayHttpSettings = Field(default_factory=GatewayHttpSettings)
     numbers: NumberSettings = Field(default_factory=NumberSettings)
     records: CallRecordSettings = Field(default_factory=CallRecordSettings)

@@ -35,7 +35,7 @@ from ice.telephony.envelope import Correspondent, Letter
 from ice.telephony.messages import Because, Kind, Media
 from ice.telephony.post import Mail, Post
 from ice.telephony.records import CallRecord
-from ice.telephony.trunk import ELSEWHERE, TrunkOrder
+from ice.telephony.trunk import TrunkOrder, could_not
 from ice.telephony.waiting import Standing, Verdict, at_gateway
 
 HELLO_S: Final = 60.0  # people say hello so often
@@ -485,9 +485,7 @@ class Switchboard(Endpoint[_Entry, Order]):
     def _happened(self, entry: _Entry, event: life.Event, now: float, unix_s: float) -> list[Order]:
         """An event of the line: one that says no more than that this trunk cannot is the next trunk's turn."""
         call = entry.call
-        cause = Cause.LINE_LOST if isinstance(event, life.Lost) else getattr(event, "cause", None)
-        untried = isinstance(call.state, life.Setup) and call.direction is life.Direction.OUTGOING
-        if untried and isinstance(event, life.Lost | life.Refuses | life.HangsUp) and cause in ELSEWHERE:
+        if could_not(call, event):
             self.order.failed(entry.trunk, now)
             following = self.order.choose(now, entry.tried)
             if following is not None:
