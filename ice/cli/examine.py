@@ -399,26 +399,20 @@ def shakes_hands(sock: socket.socket, host: str, tls: ClientTls, timeout_s: floa
     """A TLS handshake on a connected socket, and the moment after it in which a refusal comes: None, or why not."""
     from OpenSSL import SSL
 
+    from ice.cli.control import patiently
     from ice.security.refusals import Reason, explain
 
-    deadline = time.monotonic() + timeout_s
     sock.setblocking(False)
     try:
         connection = tls.connection(host, sock)
-        while True:
-            try:
-                connection.do_handshake()
-                break
-            except (SSL.WantReadError, SSL.WantWriteError) as want:
-                left = deadline - time.monotonic()
-                writing = [sock] if isinstance(want, SSL.WantWriteError) else []
-                if left <= 0 or not any(select.select([sock], writing, [], left)):
-                    return f"no TLS handshake within {timeout_s:g} s: something else may listen there"
+        patiently(sock, connection.do_handshake, time.monotonic() + timeout_s)
         if not speaks_ice(connection):
             return "TLS, but no ice link: another program listens there"
         if select.select([sock], [], [], min(REFUSAL_S, timeout_s))[0]:
             with contextlib.suppress(SSL.WantReadError):
                 connection.recv(1)
+    except TimeoutError:
+        return f"no TLS handshake within {timeout_s:g} s: something else may listen there"
     except (SSL.Error, OSError) as error:
         refusal = explain(error)
         if refusal.reason is Reason.CLOSED:

@@ -28,6 +28,12 @@ MAX_ROWS = 50  # of links and streams on a screen; --json shows all that the dae
 @config_option
 @click.option("--url", help="Address of the status pages, http://host:port.  [rallypoint.http.listen]")
 @click.option(
+    "--server",
+    default="",
+    metavar="https://HOST:PORT",
+    help="With --patches: ask a server elsewhere over its control, as identity.certificate, whose role is operator.",
+)
+@click.option(
     "--timeout", type=click.FloatRange(0.1), default=TIMEOUT_S, show_default=True, help="Seconds to wait."
 )
 @click.option("--mesh", is_flag=True, help="Show the other Rallypoints instead, and how each is reached.")
@@ -41,6 +47,7 @@ def status(
     mesh: bool,
     reflectors: bool,
     patches: bool,
+    server: str,
     as_json: bool,
 ) -> int:
     """Ask a running Rallypoint how it is.
@@ -52,9 +59,17 @@ def status(
         raise click.UsageError(
             "--mesh is a Rallypoint's, --reflectors a reflector's, --patches a patch server's: ask for one of them"
         )
-    page = "mesh" if mesh else "status"
-    where = (patch_site if patches else reflector_site if reflectors else site)(config, url)
-    answer = fetch_object(f"{where}/{page}", timeout_s=timeout)
+    if server and (url or not patches):
+        raise click.UsageError("--server is for --patches, and instead of --url")
+    if server:
+        from ice.cli.control import Desk
+        from ice.cli.patch import PATCH
+
+        answer = Desk(PATCH, config, None, server).ask({"do": "status"})["status"]
+    else:
+        page = "mesh" if mesh else "status"
+        where = (patch_site if patches else reflector_site if reflectors else site)(config, url)
+        answer = fetch_object(f"{where}/{page}", timeout_s=timeout)
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     elif mesh:
