@@ -14,15 +14,18 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TextIO
+from functools import partial
+from typing import Any, Protocol, TextIO, TypeVar
 
 import attrs
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from ice.printable import printable
+
+F = TypeVar("F")
 
 METER_CELLS = 24
 METER_FLOOR_DBOV = -60.0  # a quiet room; below that a meter stands still
@@ -93,28 +96,44 @@ class JsonLines(Lines):
         self._write(json_text({"event": event, **{k: jsonable(v) for k, v in fields.items()}}))
 
 
-class Screen:
-    """A terminal: events scroll, talkers stand below them in a live table."""
+class Scrolling:
+    """A terminal: what happens scrolls, and below it stands a picture of how things are now."""
 
-    def __init__(self, console: Console, title: str) -> None:
-        self._title = printable(title)
+    def __init__(self, console: Console, picture: RenderableType, *, per_s: float = FRESH_PER_S) -> None:
         self._live = Live(
-            self._table(()),
-            console=console,
-            refresh_per_second=FRESH_PER_S,
-            transient=True,
-            redirect_stderr=False,
+            picture, console=console, refresh_per_second=per_s, transient=True, redirect_stderr=False
         )
         self._live.start()
 
     def say(self, event: str, sentence: str, /, **fields: object) -> None:
-        self._live.console.print(Text(_lines(sentence)))
+        self.scroll(sentence)
+
+    def scroll(self, sentence: str, style: str = "", *, bell: bool = False) -> None:
+        """A sentence that scrolls, and rings where it is urgent."""
+        self._live.console.print(Text(_lines(sentence), style=style))
+        if bell:
+            self._live.console.bell()
 
     def meters(self, rows: Sequence[Meter]) -> None:
-        self._live.update(self._table(rows))
+        """Nothing, where nobody is heard."""
+
+    def show(self, picture: RenderableType) -> None:
+        """The picture, as it is now."""
+        self._live.update(picture)
 
     def close(self) -> None:
         self._live.stop()
+
+
+class Screen(Scrolling):
+    """A terminal: events scroll, talkers stand below them in a live table."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._title = printable(title)
+        super().__init__(console, self._table(()))
+
+    def meters(self, rows: Sequence[Meter]) -> None:
+        self.show(self._table(rows))
 
     def _table(self, rows: Sequence[Meter]) -> Table:
         table = Table(
@@ -143,16 +162,31 @@ class Screen:
         return table
 
 
+def face_for(
+    screen: Callable[[Console], F],
+    lines: Callable[..., F],
+    json: Callable[..., F],
+    *,
+    as_json: bool,
+    live: bool = True,
+    out: TextIO | None = None,
+    broken: Callable[[], None] = lambda: None,
+) -> F:
+    """The face that fits: JSON where asked for, a terminal that can move its cursor where there is one and ``live`` is wanted, else plain lines."""
+    stream = out if out is not None else sys.stdout
+    if as_json:
+        return json(stream, broken=broken)
+    if live and stream.isatty() and os.environ.get("TERM") != "dumb":
+        return screen(Console(file=stream))
+    return lines(stream, broken=broken)
+
+
 def display_for(
     title: str, *, as_json: bool, out: TextIO | None = None, broken: Callable[[], None] = lambda: None
 ) -> Display:
     """The face that fits: JSON where asked for, a live table on a terminal, else plain lines."""
-    stream = out if out is not None else sys.stdout
-    if as_json:
-        return JsonLines(stream, broken=broken)
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        return Screen(Console(file=stream), title)
-    return Lines(stream, broken=broken)
+    screen: Callable[[Console], Display] = partial(Screen, title=title)
+    return face_for(screen, Lines, JsonLines, as_json=as_json, out=out, broken=broken)
 
 
 def meter(level_dbov: float) -> Text:

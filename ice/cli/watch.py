@@ -18,11 +18,12 @@ import attrs
 import click
 from twisted.internet.task import LoopingCall
 
+from ice.cli.boards import Board, board_for, print_table
 from ice.cli.display import plural
 from ice.cli.loop import Stop, first, sleep
 from ice.cli.mission_source import password_options
 from ice.cli.options import config_option, json_option, verbosity
-from ice.cli.watch_board import Board, Row, board_for, loss_percent, name_of, print_table, row_of
+from ice.cli.watch_board import Row, ScreenBoard, drawn, loss_percent, name_of, plain_table, row_of
 from ice.cli.watch_groups import Watched, watchlist
 from ice.errors import LocalError
 from ice.net.addresses import Address
@@ -88,7 +89,9 @@ def watch(
 
     async def main(reactor: Any, stop: loop.Stop) -> int:
         with contextlib.ExitStack() as held:
-            board = board_for("who is active", as_json=as_json, live=once is None, broken=stop.ask)
+            board = board_for(
+                ScreenBoard, "who is active", as_json=as_json, live=once is None, broken=stop.ask
+            )
             held.callback(board.close)
             for remark in found.remarks:
                 board.say("remark", remark, remark=remark)
@@ -125,7 +128,7 @@ class Picture:
         self,
         reactor: Any,
         groups: Sequence[Watched],
-        board: Board,
+        board: Board[Row],
         *,
         interfaces: InterfaceWatch | None = None,
         capture: Capture | None = None,
@@ -190,7 +193,7 @@ class Picture:
         for each in self._groups:
             for event in each.activity.look(now):
                 self._tell(each, event.voice, None if isinstance(event, Began) else event.seconds)
-        self._board.voices(self.rows(now))
+        self._board.rows(self.rows(now))
 
     def rows(self, now: float) -> list[Row]:
         """The table."""
@@ -209,7 +212,7 @@ class Picture:
         """What was heard in all; the exit status."""
         now = self._reactor.seconds()
         if table:
-            print_table(self.rows(now), "who is active")
+            print_table(drawn, plain_table, self.rows(now), "who is active")
         every = [(each, each.activity.voices(now)) for each in self._groups]
         heard = sum(bool(voices) for _, voices in every)
         count = sum(len(voices) for _, voices in every)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, TextIO
+from collections.abc import Sequence
+from typing import Final
 
 import attrs
-from rich.cells import cell_len
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ice.cli.display import Display, JsonLines, Lines, Meter, duration
+from ice.cli.boards import TableScreen, aligned
+from ice.cli.display import duration
 from ice.streams.activity import Voice
 from ice.streams.words import plain
 
-FRESH_PER_S: Final = 4
 BARS: Final = " ▁▂▃▄▅▆▇█"
 FULL: Final = 50  # packets a second: a talker with 20 ms packets fills a bar
 BAD_LOSS_PERCENT: Final = 1.0  # heard by most people, whatever the codec conceals
@@ -96,73 +92,16 @@ def bars(levels: Sequence[int]) -> str:
     return "".join(BARS[0 if not each else max(1, min(steps, round(each / FULL * steps)))] for each in levels)
 
 
-class Board(Display, Protocol):
-    """Where events and voices are shown."""
-
-    def voices(self, rows: Sequence[Row]) -> None:
-        """The table as it is now."""
-
-
-class LinesBoard(Lines):
-    """A plain line for each event; the table only when it is asked for."""
-
-    def voices(self, rows: Sequence[Row]) -> None:
-        """Nothing: a log has no table."""
-
-
-class JsonBoard(JsonLines):
-    """An object for each event."""
-
-    def voices(self, rows: Sequence[Row]) -> None:
-        """Nothing: machines get facts."""
-
-
-class ScreenBoard:
+class ScreenBoard(TableScreen[Row]):
     """A terminal: events scroll, voices stand below them."""
 
     def __init__(self, console: Console, title: str) -> None:
-        self._title = title
-        self._live = Live(
-            drawn((), title),
-            console=console,
-            refresh_per_second=FRESH_PER_S,
-            transient=True,
-            redirect_stderr=False,
-        )
-        self._live.start()
+        super().__init__(console, lambda rows: drawn(rows, title))
 
     def say(self, event: str, sentence: str, /, **fields: object) -> None:
-        """See :class:`Board`. Who begins and ends is seen in the table."""
+        """See :class:`~ice.cli.boards.Board`. Who begins and ends is seen in the table."""
         if event not in ("began", "ended"):
-            self._live.console.print(Text(sentence))
-
-    def meters(self, rows: Sequence[Meter]) -> None:
-        """Nothing: nobody is heard here."""
-
-    def voices(self, rows: Sequence[Row]) -> None:
-        """See :class:`Board`."""
-        self._live.update(drawn(rows, self._title))
-
-    def close(self) -> None:
-        """See :class:`Board`."""
-        self._live.stop()
-
-
-def board_for(
-    title: str,
-    *,
-    as_json: bool,
-    live: bool = True,
-    out: TextIO | None = None,
-    broken: Callable[[], None] = lambda: None,
-) -> Board:
-    """The face that fits; ``live``: a table that follows, where there is a terminal for it."""
-    stream = out if out is not None else sys.stdout
-    if as_json:
-        return JsonBoard(stream, broken=broken)
-    if live and stream.isatty() and os.environ.get("TERM") != "dumb":
-        return ScreenBoard(Console(file=stream), title)
-    return LinesBoard(stream, broken=broken)
+            self.scroll(sentence)
 
 
 def drawn(rows: Sequence[Row], title: str) -> Table:
@@ -194,22 +133,4 @@ def drawn(rows: Sequence[Row], title: str) -> Table:
 def plain_table(rows: Sequence[Row]) -> list[str]:
     """The table as aligned columns, uncut, with a dash where there is nothing; without the picture."""
     shown = [n for n in range(len(HEADINGS)) if HEADINGS[n] != "last 10 s"]
-    lines = [[cells[n] or "-" for n in shown] for cells in (HEADINGS, *(row.cells for row in rows))]
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
-
-
-def print_table(rows: Sequence[Row], title: str, out: Any = None) -> None:
-    """The table once: drawn on a terminal, aligned columns elsewhere."""
-    stream = out if out is not None else sys.stdout
-    if stream.isatty():
-        Console(file=stream).print(drawn(rows, title))
-        return
-    for line in plain_table(rows):
-        stream.write(line + "\n")
-    stream.flush()
+    return aligned([[cells[n] for n in shown] for cells in (HEADINGS, *(row.cells for row in rows))])

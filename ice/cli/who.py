@@ -219,14 +219,17 @@ def control_group(mission: Mission, name: str | None) -> Group:
 
 async def watch(reactor: Any, stop: Any, loaded: Any, mission: Mission, group: Group, wishes: Any) -> int:
     """Show who is there until it is time to stop; the exit status."""
+    from ice.cli.boards import board_for
     from ice.cli.voice import Way
-    from ice.cli.who_board import board_for
+    from ice.cli.who_board import ScreenBoard
     from ice.cli.who_watch import Watch
     from ice.streams.team import team_of
 
     with contextlib.ExitStack() as held:
         title = f"{mission.name}: who is there"
-        board = board_for(title, as_json=wishes.as_json, live=wishes.once_s is None, broken=stop.ask)
+        board = board_for(
+            ScreenBoard, title, as_json=wishes.as_json, live=wishes.once_s is None, broken=stop.ask
+        )
         held.callback(board.close)
         way = Way(board, group.name)
         team = team_of(mission, loaded, reactor, on_notice=way.notice)

@@ -6,19 +6,16 @@ Everything that others have written is shown as text and never as markup, printa
 from __future__ import annotations
 
 import math
-import os
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, TextIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import attrs
-from rich.cells import cell_len
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ice.cli.display import Display, JsonLines, Lines, Meter, duration
+from ice.cli.boards import TableScreen, aligned
+from ice.cli.display import duration
 from ice.mission.people import Happened, Person, State, What
 from ice.mission.presence import CONNECTIVITY, POWER_SOURCES, POWER_STATES, Disposition, Location
 from ice.mission.talkers import Talker, talks
@@ -26,7 +23,6 @@ from ice.printable import printable
 from ice.streams.words import plain
 
 OLD_FIX_S: Final = 120.0  # a place older than this says how old it is
-FRESH_PER_S: Final = 4
 STATUS_CELLS: Final = 40  # of a status in the table; the whole of it is in the line that told it
 COMPASS: Final = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 HEADINGS: Final = ("who", "status", "talks on", "where", "power", "network", "heard")
@@ -207,75 +203,16 @@ def sentence(event: Happened, now: float, here: Location | None = None) -> str:
 # -- faces -------------------------------------------------------------------------------------------------------------
 
 
-class Board(Display, Protocol):
-    """Where events and people are shown."""
-
-    def people(self, rows: Sequence[Row]) -> None:
-        """The table as it is now."""
-
-
-class LinesBoard(Lines):
-    """A plain line for each event; the table only when it is asked for."""
-
-    def people(self, rows: Sequence[Row]) -> None:
-        """Nothing: a log has no table."""
-
-
-class JsonBoard(JsonLines):
-    """An object for each event."""
-
-    def people(self, rows: Sequence[Row]) -> None:
-        """Nothing: machines get facts."""
-
-
-class ScreenBoard:
+class ScreenBoard(TableScreen[Row]):
     """A terminal: events scroll, people stand below them."""
 
     def __init__(self, console: Console, title: str) -> None:
-        self._title = title
-        self._live = Live(
-            drawn((), title),
-            console=console,
-            refresh_per_second=FRESH_PER_S,
-            transient=True,
-            redirect_stderr=False,
-        )
-        self._live.start()
+        super().__init__(console, lambda rows: drawn(rows, title))
 
     def say(self, event: str, sentence: str, /, **fields: object) -> None:
-        """See :class:`Board`."""
+        """See :class:`~ice.cli.boards.Board`."""
         style = {"emergency": "bold red", "calm": "bold green"}.get(event, "")
-        self._live.console.print(Text(printable(sentence), style=style))
-        if event == "emergency":
-            self._live.console.bell()
-
-    def meters(self, rows: Sequence[Meter]) -> None:
-        """Nothing: nobody is heard here."""
-
-    def people(self, rows: Sequence[Row]) -> None:
-        """See :class:`Board`."""
-        self._live.update(drawn(rows, self._title))
-
-    def close(self) -> None:
-        """See :class:`Board`."""
-        self._live.stop()
-
-
-def board_for(
-    title: str,
-    *,
-    as_json: bool,
-    live: bool = True,
-    out: TextIO | None = None,
-    broken: Callable[[], None] = lambda: None,
-) -> Board:
-    """The face that fits; ``live``: a table that follows, where there is a terminal for it."""
-    stream = out if out is not None else sys.stdout
-    if as_json:
-        return JsonBoard(stream, broken=broken)
-    if live and stream.isatty() and os.environ.get("TERM") != "dumb":
-        return ScreenBoard(Console(file=stream), title)
-    return LinesBoard(stream, broken=broken)
+        self.scroll(sentence, style, bell=event == "emergency")
 
 
 def drawn(rows: Sequence[Row], title: str) -> Table:
@@ -305,25 +242,7 @@ def drawn(rows: Sequence[Row], title: str) -> Table:
 
 def plain_table(rows: Sequence[Row]) -> list[str]:
     """The table as aligned columns, uncut, with a dash where there is nothing."""
-    lines = [[cell or "-" for cell in cells] for cells in (HEADINGS, *(row.cells for row in rows))]
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
-
-
-def print_table(rows: Sequence[Row], title: str, out: Any = None) -> None:
-    """The table once: drawn on a terminal, aligned columns elsewhere."""
-    stream = out if out is not None else sys.stdout
-    if stream.isatty():
-        Console(file=stream).print(drawn(rows, title))
-        return
-    for line in plain_table(rows):
-        stream.write(line + "\n")
-    stream.flush()
+    return aligned([HEADINGS, *(row.cells for row in rows)])
 
 
 def _shortened(words: str) -> str:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 from twisted.internet.task import LoopingCall
 
+from ice.cli.boards import Board, print_table
 from ice.cli.display import plural
 from ice.cli.loop import Stop, first, sleep
-from ice.cli.who_board import Board, Row, print_table, rows_of, sentence, voice_of
+from ice.cli.who_board import Row, drawn, plain_table, rows_of, sentence, voice_of
 from ice.cli.who_machine import connectivity, power
 from ice.errors import LocalError
 from ice.mission.announcing import Manner
@@ -66,7 +67,7 @@ class Watch:
         team: Any,
         group: Group,
         wishes: Wishes,
-        board: Board,
+        board: Board[Row],
         way: Way,
         *,
         wall: Callable[[], float] = time.time,
@@ -146,7 +147,7 @@ class Watch:
         there = sum(each.present for each in people)
         alarmed = sum(each.emergency for each in people)
         if self._wishes.once_s is not None and not self._wishes.as_json:
-            print_table(self._rows(), f"{self._team.mission.name}: who is there")
+            print_table(drawn, plain_table, self._rows(), f"{self._team.mission.name}: who is there")
         elif not self._wishes.as_json:
             self._board.close()
         counts = self.presence.counts
@@ -227,7 +228,7 @@ class Watch:
             if key not in talking:
                 self._tell_talk("ended", each)
         self._talking = talking
-        self._board.people(self._rows())
+        self._board.rows(self._rows())
         self._tell_once(now, len(people.everybody))
         self._write()
 

@@ -9,15 +9,13 @@ from click.testing import CliRunner
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.cli.boards import JsonBoard, LinesBoard, board_for
 from ice.cli.watch import Picture, watch
 from ice.cli.watch_board import (
     HEADINGS,
-    JsonBoard,
-    LinesBoard,
     Row,
     ScreenBoard,
     bars,
-    board_for,
     drawn,
     plain_table,
     row_of,
@@ -202,13 +200,13 @@ class Boards(SynchronousTestCase):
 
     def test_faces(self) -> None:
         """JSON where asked for, lines in a pipe, a table on a terminal; events that the table shows are not told there."""
-        self.assertIsInstance(board_for("t", as_json=True, out=io.StringIO()), JsonBoard)
-        self.assertIsInstance(board_for("t", as_json=False, out=io.StringIO()), LinesBoard)
+        self.assertIsInstance(board_for(ScreenBoard, "t", as_json=True, out=io.StringIO()), JsonBoard)
+        self.assertIsInstance(board_for(ScreenBoard, "t", as_json=False, out=io.StringIO()), LinesBoard)
         out = io.StringIO()
         screen = ScreenBoard(Console(file=out, force_terminal=True, width=150), "who is active")
         screen.say("path", "listening")
         screen.say("began", "somebody begins")
-        screen.voices([row_of("Red", voice(), 6.0)])
+        screen.rows([row_of("Red", voice(), 6.0)])
         screen.meters([])
         screen.close()
         self.assertIn("listening", out.getvalue())

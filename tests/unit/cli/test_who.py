@@ -14,16 +14,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.cli.boards import JsonBoard, LinesBoard, board_for
 from ice.cli.loop import Stop
 from ice.cli.voice import Way
 from ice.cli.who import _me, control_group, own_node_id, who
 from ice.cli.who_board import (
     HEADINGS,
-    JsonBoard,
-    LinesBoard,
     Row,
     ScreenBoard,
-    board_for,
     compass,
     distance,
     drawn,
@@ -217,14 +215,16 @@ class Showing(SynchronousTestCase):
     def test_faces(self) -> None:
         """JSON where asked for, lines where piped, a live table on a terminal unless the answer is wanted once."""
         pipe = io.StringIO()
-        self.assertIsInstance(board_for("t", as_json=True, out=pipe), JsonBoard)
-        self.assertIsInstance(board_for("t", as_json=False, out=pipe), LinesBoard)
+        self.assertIsInstance(board_for(ScreenBoard, "t", as_json=True, out=pipe), JsonBoard)
+        self.assertIsInstance(board_for(ScreenBoard, "t", as_json=False, out=pipe), LinesBoard)
         terminal = io.StringIO()
         with mock.patch.object(terminal, "isatty", lambda: True), mock.patch.dict("os.environ", TERM="xterm"):
-            self.assertIsInstance(board_for("t", as_json=False, live=False, out=terminal), LinesBoard)
-            board = board_for("t", as_json=False, out=terminal)
+            self.assertIsInstance(
+                board_for(ScreenBoard, "t", as_json=False, live=False, out=terminal), LinesBoard
+            )
+            board = board_for(ScreenBoard, "t", as_json=False, out=terminal)
             self.assertIsInstance(board, ScreenBoard)
-            board.people([Row("Anna", "EMERGENCY", emergency=True)])
+            board.rows([Row("Anna", "EMERGENCY", emergency=True)])
             board.say("emergency", "EMERGENCY: Anna")
             board.meters([])
             board.close()
@@ -274,7 +274,7 @@ class Watching(SynchronousTestCase):
     def watch(self, *, as_json: bool = True, **wishes: Any) -> Watch:
         """``ice who`` on a network in memory, up and running."""
         plain = Wishes(None, None, None, as_json, None, None, True, None, False, None)
-        board = board_for("t", as_json=as_json, out=self.out)
+        board = board_for(ScreenBoard, "t", as_json=as_json, out=self.out)
         watch = Watch(
             self.clock, MemoryTeam(self.mission, self.network), self.control, attrs.evolve(plain, **wishes), board,
             Way(board, "Control"), wall=lambda: UNIX + self.clock.seconds(),
