@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ice.election.rules import Group, Member, Quorum
 from ice.election.service import Election
 from ice.election.transports import Air, MulticastWay, NoWay, keyring_of, place_of
+from ice.election.wheel import Wheel
 from ice.net.clock import steady
 from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import descriptors
@@ -60,14 +61,14 @@ def main() -> None:
     interface, cycle, size, numbers, groups = sys.argv[1:]
     watch = InterfaceWatch(reactor)
     airs = {number: Air(reactor, place_of(interface), watch=watch) for number in map(int, numbers.split(","))}
-    elections = []
+    elections, wheel = [], Wheel(anything)
     for at, (number, air) in itertools.product(range(int(groups)), airs.items()):
         members = tuple(Member(uuid("member", at, each), f"m{each}") for each in range(int(size)))
         salt = sha256(b"%d" % at).digest()
         group = Group(uuid("group", at), members, Quorum.MAJORITY, float(cycle), (salt,), f"g{at}")
         way = MulticastWay(air, group.id, keyring_of(group), wall=time.time)
         ways = (NoWay("rallypoint", "not used here"), way)
-        elections.append(Election(anything, group, members[number].id, Work(at == 0), ways))
+        elections.append(Election(anything, group, members[number].id, Work(at == 0), ways, wheel=wheel))
 
     def begin() -> None:
         for at, each in enumerate(elections):  # as if they had been started at any time

@@ -39,13 +39,14 @@ from ice.election.share import Share
 from ice.election.status import REPUBLISH_S, Transport, message, report
 from ice.election.tally import Tally
 from ice.election.transports import MULTICAST, RALLYPOINT, Way, keyring_of
+from ice.election.wheel import LEAST_WAIT_S, Wheel
 from ice.errors import LocalError
-from ice.net.clock import Clock, DelayedCall
+from ice.net.clock import Clock
 
+NEVER: Final = math.inf
 COPY_S: Final = 0.02  # between copies of a resignation: longer than a burst of losses in a switch's queue
 REST_CYCLES: Final = 3.0
 SLOTS: Final = 40  # in a slow cycle: elections of this machine whose moments are near each other are held together, which wakes processors more rarely
-LEAST_WAIT_S: Final = 0.0005  # rounding may make a deadline due a moment before it is past
 
 
 @attrs.frozen
@@ -61,7 +62,7 @@ class Election(Service):
     """One member's election. ``ways``: see :mod:`ice.election.transports`; ``wall``: seconds since 1970.
 
     ``clock`` is a reactor made steady (:func:`ice.net.clock.steady`). ``stuck`` is called with a sentence when the work cannot be stopped: the process should end at once.
-    ``merge``: see :class:`ice.election.sharing.Sharing`; ``learned`` is called with the body of each group document that is new to us.
+    ``wheel``: shared by the elections of a process that has many. ``merge``: see :class:`ice.election.sharing.Sharing`; ``learned`` is called with the body of each group document that is new to us.
     """
 
     _log = Logger()
@@ -79,6 +80,7 @@ class Election(Service):
         stuck: Callable[[str], None] | None = None,
         merge: Callable[[bytes, bytes], bytes] | None = None,
         learned: Callable[[bytes], None] | None = None,
+        wheel: Wheel | None = None,
     ) -> None:
         self.setName(f"election {group.name or group.id}")  # type: ignore[no-untyped-call]
         self.own_id = own_id
@@ -103,8 +105,8 @@ class Election(Service):
         self._out: deque[Send] = deque()
         self._resigning = False  # a resignation waits until the work has stopped
         self._acting = False
-        self._timer: DelayedCall | None = None
-        self._timer_at = self._armed_for = float("inf")
+        self._wheel = Wheel(clock) if wheel is None else wheel
+        self._woken_at = self._armed_for = NEVER
         self._published_at = float("-inf")
         self._told_state: State | None = None
         self._told_ways: tuple[Transport, ...] = ()
@@ -321,29 +323,37 @@ class Election(Service):
     def _rearm(self) -> None:
         """Be called at the engine's deadline; a timer that is early is cheaper than one that is moved each time."""
         deadline = self.tally.deadline
-        if not self.running or (self._timer is not None and self._armed_for <= deadline):
+        if not self.running or self._armed_for <= deadline:
             return
         self._armed_for = deadline
         due = self._due()
-        if self._timer is not None:
-            if self._timer_at <= due:
-                return
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self._clock.callLater(max(LEAST_WAIT_S, due - self._clock.seconds()), self._tick)
+        if due < self._woken_at:
+            self._disarm()
+            self._armed_for, self._woken_at = deadline, due
+            self._wheel.add(due, self._tick)
+
+    def _disarm(self) -> None:
+        if self._woken_at != NEVER:
+            self._wheel.remove(self._woken_at, self._tick)
+        self._woken_at = self._armed_for = NEVER
 
     def _due(self) -> float:
         """When to look at the engine next: its deadline, or the next slot after it; but not after the right to act has run out."""
         tally, cycle_s = self.tally, self._group.cycle_s
-        due = min(tally.deadline, self._published_at + REPUBLISH_S)
-        if cycle_s < SHORT_CYCLE_S or due == float("inf"):
+        due = min(tally.deadline, self._published_at + REPUBLISH_S + self._slack_s)
+        if cycle_s < SHORT_CYCLE_S or due == NEVER:
             return due
         slot_s = cycle_s / SLOTS
         slot = math.ceil(due / slot_s) * slot_s
         return max(due, min(slot, tally.fence.until)) if tally.active else slot
 
+    @property
+    def _slack_s(self) -> float:
+        """How much earlier or later than due the status is published again: with an election, since each waking costs."""
+        return min(self._group.cycle_s, REPUBLISH_S) / 2
+
     def _tick(self) -> None:
-        self._timer = None
+        self._woken_at = self._armed_for = NEVER
         now, unix_ms = self._times()
         if now >= self.tally.deadline:
             self._readiness()
@@ -351,7 +361,7 @@ class Election(Service):
             self._health()
         self._act()
         self.share.turn()
-        if now >= self._published_at + REPUBLISH_S:
+        if now >= self._published_at + REPUBLISH_S - self._slack_s:
             self._publish()
             self._rearm()
 
@@ -476,9 +486,7 @@ class Election(Service):
         return done
 
     def _leave(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._disarm()
         for way in self.ways:
             way.stop()
         self._publish()

@@ -104,10 +104,8 @@ class Tally:
         self._clocks = Clocks(group)
         self._support = Support(group)
         self._promises: dict[str, float] = {}  # whom we named when, last
-        self._coasting: tuple[str, int] = (
-            "",
-            0,
-        )  # a leader that is not ready, and our elections that it lost
+        # A leader that is not ready, and our elections that it lost.
+        self._coasting: tuple[str, int] = ("", 0)
         self._named: str | None = None
         self._started = self._sent_at = now
         self._followed = -NEVER
@@ -479,10 +477,8 @@ class Tally:
                 leading = rank
         if leading is None:
             return (best[1] if best else None), None
-        if (
-            best is not None and best[1] == self.own_id
-        ):  # a claim of ours is for us to make if nobody else is to
-            claim = best
+        if best is not None and best[1] == self.own_id:
+            claim = best  # it is for us to make if nobody else does
         return (claim if claim is not None and claim[0] < leading[0] else leading)[1], leading
 
     def _nominee(self, first: str | None, leading: tuple[int, str] | None) -> str | None:

@@ -32,7 +32,7 @@ LAYERS = [
     ("services", ["ice.streams.multicast"]),
     ("services", ["ice.streams.presence"]),
     ("services", ["ice.election.connect", "ice.election.metrics", "ice.election.satellite"]),
-    ("services", ["ice.election.share", "ice.election.transports"]),
+    ("services", ["ice.election.share", "ice.election.transports", "ice.election.wheel"]),
     (
         "services",
         ["ice.reflector.elected", "ice.reflector.status", "ice.reflector.stream", "ice.reflector.snooping"],

@@ -169,8 +169,7 @@ class Party:
         election.running = 0
         for way in election.ways:
             way.stop()
-        if election._timer is not None and election._timer.active():
-            election._timer.cancel()
+        election._disarm()
         election.share.stop()
 
     def stop(self) -> None:
