@@ -32,8 +32,9 @@ IPV6_PKTINFO: Final = 50
 SO_RCVBUFFORCE: Final = 33
 SO_RXQ_OVFL: Final = 40
 
-#: What the kernel may hold for us: 5 s of a hundred talkers, each datagram counted with its overhead.  A kernel that allows less (net.core.rmem_max) gives less.
-RECEIVE_BUFFER: Final = 1 << 20
+#: What the kernel may hold for us: 180 ms of 60,000 datagrams a second, while somebody else has the processor, each counted with its overhead (some 770 bytes; Linux doubles what
+#: is asked for).  A kernel that allows less (net.core.rmem_max) gives less, unless we have CAP_NET_ADMIN.
+RECEIVE_BUFFER: Final = 4 << 20
 #: A limited broadcast: to everybody on the link (RFC 919).
 BROADCAST: Final = "255.255.255.255"
 

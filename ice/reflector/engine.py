@@ -36,6 +36,7 @@ from ice.streams.interface import Datagram
 
 MAX_SOURCES: Final = 256  # talkers of the stream whose reception is watched
 RTCP: Final = range(192, 224)  # second byte of what is RTCP and not RTP (RFC 5761 section 4)
+_U32: Final = 0xFFFF_FFFF
 _new: Final = tuple.__new__  # half the price of calling a named tuple, once per datagram
 _FLAGS: Final = (
     (TalkFlag.EMERGENCY, Flag.URGENT),
@@ -117,62 +118,70 @@ class Port:
     # -- from the network ----------------------------------------------------------------------------------------------
 
     def heard_many(self, datagrams: Sequence[tuple[bytes, Address]], now: float) -> None:
-        """All that a turn has brought, in order."""
-        heard = self.heard
-        for data, sender in datagrams:
-            heard(data, sender.host, sender.port, now)
-
-    def heard(self, data: bytes, host: str, port: int, now: float) -> None:
-        """The hot path: a datagram from ``host``."""
-        reflection, terms, flow = self._reflection, self.terms, self.inward
-        sender = self.senders.hosts.get(host)
-        if sender is None:
-            sender = self.senders.of(host, terms.packets_per_s, now)
-        if not sender.allowed:
-            flow.dropped["denied"] += 1
-            return
-        if terms.packets_per_s and not sender.passes(terms.packets_per_s, now):
-            flow.dropped["limited"] += 1
-            if sender.tell(now):
-                reflection.watcher.flood(self, host)
-            return
-        if self.circle.paused:
-            flow.dropped["paused"] += 1
-            return
-        mark = hash(data)
-        found = reflection.passed.find(mark, now)
-        if found is not None:
-            self._again(found, data, host, now)
-            return
-        naming = self.naming
-        flags = 0
-        if is_rtp(data) and naming.speaks_rtp(host, port):
-            first, second, number, timestamp, ssrc = HEADER.unpack_from(data)
-            talker = naming.of_rtp(host, ssrc, now)
-            local = talker.number(number, now)
-            talker.reception.heard(second, number, timestamp, now)
-            if second & 0x80 or first & 0x10:
-                flags = _flags(data, first, second)
-        else:
-            if not is_rtcp(data):
-                naming.unreadable(host, port)
-            talker = naming.of_opaque(host, port, now)
-            local = talker.count(now)
-        passage = _new(Passage, (now, self._index, host, talker, local))
-        reflection.passed.keep(mark, passage)
-        if not reflection.active:
-            flow.dropped["standby"] += 1
-            return
-        payload = data
-        if self.translation is not None:
-            translated = self.translation.inward(data, reflection.wall())
-            if isinstance(translated, str):
-                flow.dropped[translated] += 1
-                return
-            payload = translated
-            if payload is not data:
-                reflection.passed.keep(hash(payload), passage)
-        reflection.forward(self, Datagram(flags, talker.source, talker.named(local), payload), now)
+        """The hot path: all that a turn has brought, in order; what passes goes on together."""
+        reflection, terms, flow, naming = self._reflection, self.terms, self.inward, self.naming
+        hosts, rate, index, translation = (
+            self.senders.hosts,
+            terms.packets_per_s,
+            self._index,
+            self.translation,
+        )
+        young, old, since = reflection.passed.turn(now, len(datagrams))
+        brought: list[Datagram] = []
+        for data, at in datagrams:
+            host, port = at.host, at.port
+            sender = hosts.get(host)
+            if sender is None:
+                sender = self.senders.of(host, rate, now)
+            if not sender.allowed:
+                flow.dropped["denied"] += 1
+                continue
+            if rate and not sender.passes(rate, now):
+                flow.dropped["limited"] += 1
+                if sender.tell(now):
+                    reflection.watcher.flood(self, host)
+                continue
+            if self.circle.paused:
+                flow.dropped["paused"] += 1
+                continue
+            mark = hash(data)
+            found = young.get(mark) or old.get(mark)
+            if found is not None and found.at >= since:
+                self._again(found, data, host, now)
+                continue
+            flags = 0
+            if (
+                len(data) >= 12
+                and (first := data[0]) >> 6 == VERSION
+                and not 192 <= (second := data[1]) < 224
+                and naming.speaks_rtp(host, port)
+            ):
+                _, _, number, timestamp, ssrc = HEADER.unpack_from(data)
+                talker = naming.of_rtp(host, ssrc, now)
+                local = talker.number(number, now)
+                talker.reception.heard(second, number, timestamp, now)
+                if second & 0x80 or first & 0x10:
+                    flags = _flags(data, first, second)
+            else:
+                if not (is_rtp(data) or is_rtcp(data)):
+                    naming.unreadable(host, port)
+                talker = naming.of_opaque(host, port, now)
+                local = talker.count(now)
+            young[mark] = passage = _new(Passage, (now, index, host, talker, local))
+            if not reflection.active:
+                flow.dropped["standby"] += 1
+                continue
+            if translation is not None:
+                translated = translation.inward(data, reflection.wall())
+                if isinstance(translated, str):
+                    flow.dropped[translated] += 1
+                    continue
+                if translated is not data:
+                    data = translated
+                    reflection.passed.keep(hash(data), passage)
+            brought.append(Datagram(flags, talker.source, local + talker.offset & _U32, data))
+        if brought:
+            reflection.forward(self, brought, now)
 
     def _again(self, found: Passage, data: bytes, host: str, now: float) -> None:
         """A datagram that was here before."""
@@ -238,8 +247,8 @@ class Port:
             self._reflection.watcher.resumed(self)
 
 
-Forward = Callable[[Datagram], str]
-"""Passes a datagram on to the stream: "" where it was sent, else why not, in a word for a counter."""
+Forward = Callable[[Sequence[Datagram]], Sequence[str]]
+"""Passes datagrams on to the stream: of each "" where it was sent, else why not, in a word for a counter."""
 
 
 class Reflection:
@@ -289,18 +298,20 @@ class Reflection:
         """Whether anybody wants to hear the stream here."""
         return any(port.wanted for port in self._outs)
 
-    def forward(self, origin: Port, datagram: Datagram, now: float) -> None:
+    def forward(self, origin: Port, datagrams: Sequence[Datagram], now: float) -> None:
         """What one port has brought in: to the stream and to the other ports."""
-        reason, flow = self._forward(datagram), origin.inward
-        if reason:
-            flow.dropped[reason] += 1
-        else:
-            flow.packets += 1
-            flow.bytes += len(datagram.payload)
+        flow = origin.inward
+        for datagram, reason in zip(datagrams, self._forward(datagrams), strict=True):
+            if reason:
+                flow.dropped[reason] += 1
+            else:
+                flow.packets += 1
+                flow.bytes += len(datagram.payload)
         if len(self.ports) > 1:
             for port in self._outs:
                 if port is not origin:
-                    port.deliver(datagram, now)
+                    for datagram in datagrams:
+                        port.deliver(datagram, now)
 
     def datagram(self, datagram: Datagram, now: float) -> None:
         """The hot path from the stream."""

@@ -49,11 +49,16 @@ class Passed:
 
     def keep(self, mark: int, passage: Passage) -> None:
         """Remember a coming."""
-        young, now = self._young, passage.at
-        if now - self._begun_at > self._seconds or len(young) >= self._half:
-            if now - self._begun_at <= self._seconds:
+        young, _, _ = self.turn(passage.at, 1)
+        young[mark] = passage
+
+    def turn(self, now: float, count: int) -> tuple[dict[int, Passage], dict[int, Passage], float]:
+        """For who looks up and keeps many at ``now``: the young generation, with room for ``count`` more, to be asked first; the old one; and since when what is there counts."""
+        young, age = self._young, now - self._begun_at
+        if age > self._seconds or len(young) + count > self._half:
+            if age <= self._seconds:
                 self.overflows += 1
-            self._old = young if now - self._begun_at <= 2 * self._seconds else {}
+            self._old = young if age <= 2 * self._seconds else {}
             self._young = young = {}
             self._begun_at = now
-        young[mark] = passage
+        return young, self._old, now - self._seconds

@@ -23,6 +23,7 @@ from ice.reflector.rules import Rule
 from ice.reflector.translation import Translation
 from ice.streams.interface import Datagram
 from ice.streams.rallypoint import RallypointNetwork, RallypointStream
+from ice.streams.stream import NO_PATH
 
 MOST: Final = 64  # datagrams of one system call (ice.net.batch)
 
@@ -159,7 +160,6 @@ class Reflected:
         self._ground = ground
         self._stream: RallypointStream | None = None
         self._joined = (False, False)
-        self._counted = (0, 0)
         self._seconds: Callable[[], float] = ground.reactor.seconds
         #: Where several reflectors are a group: whether we may send at this moment; asked before each turn's datagrams are looked at, it makes us a standby in time.
         self.may_act: Callable[[], bool] | None = None
@@ -288,17 +288,9 @@ class Reflected:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _forward(self, datagram: Datagram) -> str:
+    def _forward(self, datagrams: Sequence[Datagram]) -> Sequence[str]:
         stream = self._stream
-        if stream is None or not stream.up:
-            return "no-path"
-        if stream.forward(datagram):
-            return ""
-        counts = self._ground.network.counts
-        before, self._counted = self._counted, (counts.circular, counts.too_large)
-        if self._counted[1] != before[1]:
-            return "too-large"
-        return "circular" if self._counted[0] != before[0] else "no-path"
+        return [NO_PATH] * len(datagrams) if stream is None else stream.forward_many(datagrams)
 
     def _open(self, tie: Tie) -> None:
         ground, rule, port = self._ground, tie.rule, tie.port

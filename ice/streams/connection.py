@@ -24,6 +24,7 @@ from ice.errors import LocalError, RemoteError
 from ice.link.event import Ended, Event, Opened
 from ice.link.frame import MAX_BODY, MEDIA_OVERHEAD
 from ice.link.message import Code, Hello, Welcome
+from ice.link.outbox import Outbox
 from ice.link.session import Session
 from ice.link.wake import Wake
 from ice.net.addresses import Address
@@ -34,6 +35,8 @@ from ice.streams.words import plain
 
 #: What a Rallypoint accepts is its own setting, so whatever fits a frame is taken from it.
 MAX_PAYLOAD = MAX_BODY - MEDIA_OVERHEAD
+#: Frames that wait where the Rallypoint does not read: what forty talkers of a reflector say in the two seconds that any may wait; a person's never are so many.
+QUEUE_FRAMES = 4_096
 
 
 class Phase(Enum):
@@ -186,6 +189,7 @@ class Connection:
             expected_id=far_id,
             handshake_s=self._timeout_s,
             media_bytes=MAX_PAYLOAD,
+            outbox=Outbox(max_frames=QUEUE_FRAMES),
         )
         session.hello(self._hello)
         link.begin(session)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 import attrs
+import msgspec
 from twisted.logger import Logger
 
 from ice.errors import LocalError
@@ -338,7 +339,7 @@ class FailoverStream:
         now = self._clock.seconds()
         ways, flags = self._engine.send(flags, now, source)
         if passed_on is not None and flags != passed_on.flags:
-            passed_on = attrs.evolve(passed_on, flags=flags)
+            passed_on = msgspec.structs.replace(passed_on, flags=flags)
         took = [way for way in ways if self._put(way, payload, flags, passed_on, now)]
         if not took:
             counts.without_path += 1

@@ -25,7 +25,7 @@ fill the gap that listeners have heard already; who must lose nothing keeps two 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from random import Random
@@ -38,7 +38,7 @@ from twisted.logger import Logger
 from ice import __version__
 from ice.errors import LocalError
 from ice.link.event import Ended, ErrorReceived, Event, JoinedReceived
-from ice.link.frame import MEDIA, Flag
+from ice.link.frame import FLAGS_AT, MEDIA, Flag
 from ice.link.message import VERSION, Code, Hello, LinkRole, Welcome
 from ice.link.naming import checked_stream_id
 from ice.link.wake import Wake
@@ -53,7 +53,7 @@ from ice.streams.interface import Datagram, Receiver
 from ice.streams.joining import Joining, Refusal
 from ice.streams.notices import Home, Notice, Notices
 from ice.streams.roster import Roster, Strategy
-from ice.streams.stream import Name, Names, RallypointStream
+from ice.streams.stream import NO_PATH, TOO_LARGE, Name, Names, RallypointStream
 from ice.streams.ways import Ways, WaysFile
 from ice.streams.words import plain
 
@@ -245,27 +245,35 @@ class RallypointNetwork:
 
     # -- for streams (ice.streams.stream) ----------------------------------------------------------------------------
 
-    def put(self, stream: RallypointStream, frame: bytes, flags: int) -> bool:
-        """Send a whole MEDIA frame of ``stream``."""
-        counts = self.counts
+    def put(self, stream: RallypointStream, frames: Sequence[bytes]) -> Mapping[int, str]:
+        """Send whole MEDIA frames of ``stream``, on every link where it is said; those that went nowhere by their index, and why."""
+        counts, lost = self.counts, dict[int, str]()
         lines = self._lines(stream)
-        size = len(frame) - MEDIA.size
-        fitting = [line for line in lines if size <= line.media_bytes]
-        if not fitting:
-            if lines:
-                counts.too_large += 1
-            else:
-                counts.without_path += 1
-            return False
-        for line in fitting:
-            if line.link is not None:
-                line.link.send_media(frame)
-        counts.sent += 1
-        counts.sent_bytes += size
-        counts.copies += len(fitting) - 1
-        if not flags & _DATA:
+        if not lines:
+            counts.without_path += len(frames)
+            return dict.fromkeys(range(len(frames)), NO_PATH)
+        longest = max(map(len, frames)) - MEDIA.size
+        most = max(line.media_bytes for line in lines)
+        if longest > most:
+            lost = {at: TOO_LARGE for at, each in enumerate(frames) if len(each) - MEDIA.size > most}
+            counts.too_large += len(lost)
+            frames = [each for at, each in enumerate(frames) if at not in lost]
+            if not frames:
+                return lost
+        copies = 0
+        for line in lines:
+            fitting = frames
+            if longest > line.media_bytes:
+                fitting = [each for each in frames if len(each) - MEDIA.size <= line.media_bytes]
+            copies += len(fitting)
+            if line.link is not None and fitting:
+                line.link.send_many(fitting)
+        counts.sent += len(frames)
+        counts.sent_bytes += sum(map(len, frames)) - MEDIA.size * len(frames)
+        counts.copies += copies - len(frames)
+        if not all(each[FLAGS_AT] & _DATA for each in frames):
             self._talked_at = self._clock.seconds()
-        return True
+        return lost
 
     def seconds(self) -> float:
         """Now."""

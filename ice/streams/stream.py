@@ -1,7 +1,7 @@
 """One stream as a program holds it: its name, its receiver, and what was heard on it."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 from uuid import UUID
 
 import attrs
@@ -16,6 +16,10 @@ from ice.streams.heard import Heard
 from ice.streams.interface import Datagram, Receiver
 
 MAX_NAMES = 1_024  # streams of one process whose names are remembered after leaving
+#: Why a datagram was not passed on, in a word for a counter; "" where it was.
+NO_PATH: Final = "no-path"
+CIRCULAR: Final = "circular"
+TOO_LARGE: Final = "too-large"
 _U32 = 0xFFFF_FFFF
 
 
@@ -60,8 +64,8 @@ class Carrier(Protocol):
     counts: Counts
     satellite: bool
 
-    def put(self, stream: "RallypointStream", frame: bytes, flags: int) -> bool:
-        """Send a whole MEDIA frame; False where it was not sent."""
+    def put(self, stream: "RallypointStream", frames: Sequence[bytes]) -> Mapping[int, str]:
+        """Send whole MEDIA frames, at least one, in as few writes as they fit in; those that were not sent by their index, and why."""
 
     def seconds(self) -> float:
         """Now."""
@@ -122,9 +126,8 @@ class RallypointStream:
             self._carrier.counts.without_path += 1
             return False
         name = self._name
-        flags |= self._flags
-        frame = media(flags, self.key, self.source, name.sequence, payload)
-        if not self._carrier.put(self, frame, flags):
+        frame = media(flags | self._flags, self.key, self.source, name.sequence, payload)
+        if self._carrier.put(self, (frame,)):
             return False
         name.number()
         return True
@@ -134,6 +137,10 @@ class RallypointStream:
 
         Raises :class:`LocalError` without a satellite's certificate.
         """
+        return not self.forward_many((datagram,))[0]
+
+    def forward_many(self, datagrams: Sequence[Datagram]) -> Sequence[str]:
+        """The same for several, in one write: of each "" or why it was not passed on (:data:`NO_PATH`, :data:`CIRCULAR`, :data:`TOO_LARGE`)."""
         self._may_talk()
         carrier = self._carrier
         if not carrier.satellite:
@@ -142,15 +149,23 @@ class RallypointStream:
                 "(ice pki issue NAME --role satellite)"
             )
         if not self.up:
-            carrier.counts.without_path += 1
-            return False
-        source, sequence = datagram.source, datagram.sequence
-        if source == self.source or self.heard.ask(source, sequence, carrier.seconds()):
-            carrier.counts.circular += 1
-            return False
-        flags = datagram.flags | self._flags
-        frame = media(flags, self.key, source, sequence, datagram.payload)
-        return carrier.put(self, frame, flags)
+            carrier.counts.without_path += len(datagrams)
+            return [NO_PATH] * len(datagrams)
+        fates, frames, places = [""] * len(datagrams), list[bytes](), list[int]()
+        ask, now = self.heard.ask, carrier.seconds()
+        own, key, more = self.source, self.key, self._flags
+        for at, datagram in enumerate(datagrams):
+            source, sequence = datagram.source, datagram.sequence
+            if source == own or ask(source, sequence, now):
+                carrier.counts.circular += 1
+                fates[at] = CIRCULAR
+            else:
+                frames.append(media(datagram.flags | more, key, source, sequence, datagram.payload))
+                places.append(at)
+        if frames:
+            for at, why in carrier.put(self, frames).items():
+                fates[places[at]] = why
+        return fates
 
     def leave(self) -> None:
         """Be done with the stream; nothing is heard afterwards.  Leaving twice is harmless."""

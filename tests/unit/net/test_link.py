@@ -176,6 +176,30 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(self.transport.written, FRAME + second)
         self.close()
 
+    def test_many_together(self) -> None:
+        """Several frames leave in one write, as many as one TLS record holds; where the transport fills up in between, the rest waits and keeps its order."""
+        self.greet()
+        frames = [media(0, 1, 2, n, bytes(4_000)) for n in range(10)]
+        writes: list[int] = []
+        self.transport.when_written = lambda: writes.append(len(self.transport.written))
+        self.link.send_many(frames)
+        size = len(frames[0])
+        self.assertEqual(
+            (writes, self.transport.written), ([4 * size, 8 * size, 10 * size], b"".join(frames))
+        )
+        self.assertEqual((self.link.sent_frames, self.link.sent_bytes), (10, 10 * size))
+        self.transport.written = b""
+        producer = self.transport.producer
+        self.transport.when_written = producer.pauseProducing
+        self.link.send_many(frames)
+        self.assertEqual(self.transport.written, b"".join(frames[:4]))
+        self.transport.when_written = lambda: None
+        producer.resumeProducing()
+        self.assertEqual(self.transport.written, b"".join(frames))
+        self.close()
+        self.link.send_many(frames)
+        self.assertEqual(self.link.sent_frames, 20)
+
     def test_full_again_while_draining(self) -> None:
         """A transport that fills up again in the middle of the queue is not pushed further."""
         self.greet()

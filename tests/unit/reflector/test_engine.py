@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ice.link.frame import Flag
 from ice.media.rtp import Talk, TalkFlag
+from ice.net.addresses import Address
 from ice.reflector.engine import Terms
 from ice.reflector.senders import Network
 from ice.streams.interface import Datagram
@@ -333,7 +334,7 @@ class Circles(Case):
             data = rtp(n, ssrc=9)
             stream_says(self.world, Datagram(0, 5, n, data))
             self.world.settle()
-            other.port.heard(data, ONE, 40_000, self.world.now)
+            other.port.heard_many([(data, Address(ONE, 40_000))], self.world.now)
             [datagram] = other.world.on_mesh[STREAM][n:]
             stream_says(self.world, datagram)
             self.world.settle()

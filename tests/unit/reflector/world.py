@@ -1,13 +1,14 @@
 """A network in a test's hand: local networks and Rallypoints without sockets, reflectors between them, datagrams carried one by one."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
 import attrs
 
 from ice.media.rtp import Packet
+from ice.net.addresses import Address
 from ice.reflector.engine import Port, Reflection, Terms
 from ice.reflector.translation import Translation
 from ice.streams.heard import Heard
@@ -127,7 +128,12 @@ class Reflector:
             port.sends = (lambda data, lan=lan: self.send(lan, data),)  # type: ignore[misc]
             if port.terms.hears:
                 world.lans.setdefault(lan, []).append(
-                    (host, lambda data, sender, port=port: port.heard(data, sender, 5_004, world.now))  # type: ignore[misc]
+                    (
+                        host,
+                        lambda data, sender, port=port: port.heard_many(
+                            [(data, Address(sender, 5_004))], world.now
+                        ),
+                    )  # type: ignore[misc]
                 )
         world.meshes.setdefault(stream, []).append((self, self.hear))
         self.port = self.ports[0]
@@ -136,7 +142,10 @@ class Reflector:
         self.world.say(lan, self.host, data)
         return True
 
-    def forward(self, datagram: Datagram) -> str:
+    def forward(self, datagrams: Sequence[Datagram]) -> list[str]:
+        return [self.forward_one(each) for each in datagrams]
+
+    def forward_one(self, datagram: Datagram) -> str:
         if not self.up:
             return "no-path"
         if self.window.ask(datagram.source, datagram.sequence, self.world.now):

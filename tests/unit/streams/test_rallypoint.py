@@ -1,7 +1,7 @@
 """Streams over Rallypoints in memory: talking, joining, stopping."""
 
 from ice.errors import LocalError
-from ice.link.frame import MEDIA, Flag, FrameType, control, media
+from ice.link.frame import MAX_MEDIA_PAYLOAD, MEDIA, Flag, FrameType, control, media
 from ice.link.message import Code, ErrorMessage, Joined, Limits, Welcome, encode
 from ice.link.naming import StreamIdError, format_u64, source_prefix, stream_key
 from ice.streams.interface import Datagram, Network, PassingStream, Receiver, Stream
@@ -178,6 +178,21 @@ class SatelliteTests(Case):
         self.assertEqual(self.a.joins[0].source, "any")
         self.assertEqual(self.a.media, [media(Flag.URGENT, stream_key(HALL), 77, 5, b"said elsewhere")])
         self.assertEqual(network.counts.circular, 1)
+
+    def test_forward_many(self) -> None:
+        """Several go in one write; of each it is said what became of it, and nobody else's fate is changed by that."""
+        network, _ = self.started(satellite=True)
+        run(self.clock, 0.2)
+        sizes = (3, MAX_MEDIA_PAYLOAD + 1, 3, 65_507)
+        datagrams = [Datagram(0, 77, n, bytes(size)) for n, size in enumerate(sizes)]
+        fates = self.stream.forward_many([*datagrams, datagrams[0], Datagram(0, 77, 9, b"last")])
+        self.assertEqual(list(fates), ["", "too-large", "", "too-large", "circular", ""])
+        run(self.clock, 0.1)
+        self.assertEqual([MEDIA.unpack_from(frame)[5] for frame in self.a.media], [0, 2, 9])
+        self.assertEqual((network.counts.sent, network.counts.too_large, network.counts.circular), (3, 2, 1))
+        self.a.crash()
+        run(self.clock, 0.01)
+        self.assertEqual(list(self.stream.forward_many(datagrams[:2])), ["no-path", "no-path"])
 
     def test_no_circles(self) -> None:
         """What was heard on a stream is not put on it again, so two patches cannot run a datagram in a circle."""
