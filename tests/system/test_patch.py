@@ -31,7 +31,8 @@ Start = Callable[..., Program]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 SENTENCE_S = 2.0  # of the sentence: as much as it takes to tell whether it is the same
-ALIKE = 0.9  # what goes through Opus and G.711 scores more
+WHOLE = 0.97  # of the sentence is there: a lost syllable is a twentieth
+ALIKE = 0.75  # measured: more than 0.99 unless a process stands still for more than 60 ms; what codecs make up meanwhile is said besides
 
 BACK_S = 2.0 + 1.0  # from a crash until it passes on again; and this machine does other things as well
 GROUP_ID = str(uuid4())
@@ -212,18 +213,15 @@ def test_heard(stage: Stage) -> None:
 
 
 def carried(stage: Stage, talker: tuple[str, str], listener: tuple[str, str], said: Path) -> None:
-    """What a listener's loudspeaker has said is what the talker said, once: of three times one, since a busy machine stretches sound now and then."""
-    for attempt in range(3):
-        out = f"{listener[0]}{attempt}"
-        ear = stage.listen(*listener, out)
-        finish(stage.talk(*talker, said))
-        wait_until(lambda ear=ear: bool(events(ear, "ended")), f"{listener[0]} has heard it", ear)
-        interrupt(ear)
-        assert [each["alias"] for each in events(ear, "began")] == [talker[0]]
-        likeness = quality.compare(wav.read(said), wav.read(stage.folder / f"{out}.wav"))
-        if likeness.score > ALIKE and likeness.coverage > 0.97:
-            return
-    raise AssertionError(likeness)
+    """What a listener's loudspeaker has said is what the talker said, once, and each syllable of it."""
+    ear = stage.listen(*listener, listener[0])
+    finish(stage.talk(*talker, said))
+    wait_until(lambda: bool(events(ear, "ended")), f"{listener[0]} has heard it", ear)
+    interrupt(ear)
+    assert [each["alias"] for each in events(ear, "began")] == [talker[0]]
+    likeness = quality.compare(wav.read(said), wav.read(stage.folder / f"{listener[0]}.wav"))
+    assert likeness.coverage > WHOLE, likeness
+    assert likeness.score > ALIKE, likeness
 
 
 def test_two_of_a_group(stage: Stage) -> None:
