@@ -5,15 +5,18 @@ Like every examination these change nothing and raise nothing; what they look at
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from ice.cli.examine import Result, ok, warn
 from ice.cli.examine_multicast import named_interface
 from ice.config.schema import Config
 from ice.net.interfaces import Interface, InterfaceTrouble, interfaces
+from ice.net.multicast_options import RECEIVE_BUFFER
 
 DEFAULT_JOINS = 256  # rallypoint.limits.joins where nobody has changed it
 DEFAULT_PACKETS_PER_S = 2_000  # rallypoint.limits.packets_per_s, likewise
 TALKER_PACKETS_PER_S = 50  # one talker
+CHARGED = 768  # bytes that Linux charges for a datagram of 172; what is asked for is doubled
 
 
 def may_snoop() -> bool:
@@ -30,6 +33,7 @@ def reflector_use(
     *,
     look: Callable[[], Mapping[str, Interface]] = interfaces,
     snoop: Callable[[], bool] = may_snoop,
+    root: Path = Path("/"),
 ) -> Iterator[Result]:
     """What stands in the way of this configuration's rules on this machine; nothing where there are none."""
     settings = config.reflector
@@ -64,9 +68,25 @@ def reflector_use(
             f"{streams} streams; a Rallypoint takes {DEFAULT_PACKETS_PER_S // TALKER_PACKETS_PER_S} talkers of one link at once "
             "unless told otherwise (rallypoint.limits.packets_per_s)",
         )
+    yield from _receive_buffer(root)
     if settings.snooping.enabled and not snoop():
         yield warn(
             "reflector.snooping",
             "this user may not listen to who joins groups (CAP_NET_RAW); the daemon may, where its unit says so",
             "systemctl edit ice-reflector, as etc/systemd/ice-reflector.service says",
+        )
+
+
+def _receive_buffer(root: Path) -> Iterator[Result]:
+    """How much the kernel may hold for a socket of a program without rights, while that program does something else."""
+    try:
+        most = int((root / "proc/sys/net/core/rmem_max").read_text("ascii"))
+    except (OSError, ValueError):
+        return
+    if most < RECEIVE_BUFFER:  # enough for voice; a group of hundreds of talkers wants more
+        held = 2 * most // CHARGED
+        yield ok(
+            "net.core.rmem_max",
+            f"{most}: while the reflector does not run, {held} datagrams of a group wait, {held / TALKER_PACKETS_PER_S:.0f} s of one talker "
+            f"(more: sysctl net.core.rmem_max={RECEIVE_BUFFER})",
         )

@@ -49,6 +49,7 @@ MAX_KNOWN: Final = 1_024  # senders whose address is kept as text; a flood of in
 PULSE_S: Final = 1.0  # how often a closed place is tried, and a silent one looked at
 FAILING_S: Final = 1.0  # nothing could be sent for this long: the path is closed
 REJOIN_S: Final = 8.0
+BEHIND_S: Final = 60.0  # that the kernel drops is said again after so long
 STILL_S: Final = (
     3.0  # a turn of the reactor is milliseconds, a pulse a second: after this we have stood still
 )
@@ -159,6 +160,7 @@ class MulticastSocket:
         self._failing_since: float | None = None
         self._failing_why = ""
         self._dropped = 0
+        self._behind_at = float("-inf")
         self._beat_at = 0.0
         self._told: bool | None = None
         self._running = False
@@ -435,8 +437,7 @@ class MulticastSocket:
         counts.too_large += taken.too_large
         counts.other_interface += taken.other_interface
         if taken.dropped is not None and taken.dropped != self._dropped:
-            counts.kernel_dropped += (taken.dropped - self._dropped) & 0xFFFF_FFFF
-            self._dropped = taken.dropped
+            self._behind(rx, taken.dropped)
         known = self._known
         heard = [
             (data, sender)
@@ -465,6 +466,25 @@ class MulticastSocket:
                 self._owner_failed()
             if self._rx is not rx:  # the owner has stopped us
                 break
+
+    def _behind(self, rx: socket.socket, dropped: int) -> None:
+        """The kernel had no room for what came while we did not read: count it, and say it once in a while."""
+        more, self._dropped = (dropped - self._dropped) & 0xFFFF_FFFF, dropped
+        self.counts.kernel_dropped += more
+        now = self._reactor.seconds()
+        if now - self._behind_at < BEHIND_S:
+            return
+        self._behind_at = now
+        held = rx.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        room = "the processor is too slow, or others have it"
+        if held < RECEIVE_BUFFER:
+            room = f"it may hold {held:,} bytes: sudo sysctl net.core.rmem_max={RECEIVE_BUFFER}, then restart"
+        self._log.warn(
+            "{place}: the kernel has dropped {more} datagrams, since more came than were read; {room}",
+            place=str(self.place.rx),
+            more=more,
+            room=room,
+        )
 
     def _owner_failed(self) -> None:
         self.counts.owner_errors += 1

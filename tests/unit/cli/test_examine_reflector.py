@@ -19,7 +19,10 @@ class ReflectorTests(SynchronousTestCase):
     def ask(self, text: str, *present: Interface, snoop: bool = True) -> list[Result]:
         machine: Mapping[str, Interface] = {each.name: each for each in present}
         config = loads(text, Path("ice.toml")).config
-        return list(reflector_use(config, look=lambda: machine, snoop=lambda: snoop))
+        return list(reflector_use(config, look=lambda: machine, snoop=lambda: snoop, root=self.root))
+
+    def setUp(self) -> None:
+        self.root = Path(self.mktemp())
 
     def rules(self, count: int = 1, more: str = 'interface = "eth0"') -> str:
         return "".join(
@@ -68,3 +71,14 @@ class ReflectorTests(SynchronousTestCase):
         config = loads(self.rules(), Path("ice.toml")).config
         [result] = reflector_use(config, look=look)
         self.assertEqual(result.verdict, Verdict.WARN)
+
+    def test_room_in_the_kernel(self) -> None:
+        """What a group's socket may hold is told in time, where it is less than we ask for."""
+        core = self.root / "proc/sys/net/core"
+        core.mkdir(parents=True)
+        (core / "rmem_max").write_text("212992\n")
+        self.assertIn(
+            "554 datagrams of a group wait, 11 s of one talker", self.ask(self.rules(), ETH0)[-1].found
+        )
+        (core / "rmem_max").write_text("4194304\n")
+        self.assertEqual(len(self.ask(self.rules(), ETH0)), 1)

@@ -5,6 +5,7 @@ import socket
 import struct
 
 import attrs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.net import multicast, place
@@ -210,7 +211,7 @@ class Hearing(Case):
         self.stop(a, b)
 
     def test_kernel_drops(self) -> None:
-        """What the kernel had no room for is counted."""
+        """What the kernel had no room for is counted, and said once, with the setting that gives more room."""
         a, b = self.socket(self.place(), "a"), self.socket(self.place(), "b")
         assert b._rx is not None
         b._rx.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
@@ -218,9 +219,13 @@ class Hearing(Case):
             a.send(bytes(1_000))
         while self.loop.turn(0.02):
             pass
-        a.send(b"after")  # the kernel tells with the next one that it has room for
-        self.assertTrue(self.loop.until(lambda: b.counts.kernel_dropped))
+        with capturedLogs() as logs:
+            a.send(b"after")  # the kernel tells with the next one that it has room for
+            self.assertTrue(self.loop.until(lambda: b.counts.kernel_dropped))
         self.assertEqual(b.counts.kernel_dropped + b.counts.received, 61)
+        [told] = [formatEvent(event) or "" for event in logs]
+        self.assertIn(f"the kernel has dropped {b.counts.kernel_dropped} datagrams", told)
+        self.assertIn("sysctl net.core.rmem_max", told)
         self.stop(a, b)
 
     def test_standing_still(self) -> None:
