@@ -13,11 +13,11 @@ import click
 
 from ice.errors import LocalError
 from ice.mission.packing import PasswordNeeded, WrongPassword
+from ice.mission.password import read_password
 from ice.mission.reading import Reading, json_in, mission_text, read_mission
 from ice.security.files import KEY_MODE, Draft, write
 
 _F = TypeVar("_F", bound=Callable[..., object])
-MAX_PASSWORD = 1_024  # bytes of a password file that are looked at
 STANDARD_INPUT = "-"
 
 
@@ -39,22 +39,7 @@ def password_options(command: _F) -> _F:
 def given_password(ask: bool, password_file: Path | None, *, twice: bool = False) -> str | None:
     """The password, or None where none was asked for. ``twice``: a new one, typed again for certainty."""
     if password_file is not None:
-        try:
-            with open(password_file, "rb") as file:
-                data = file.read(MAX_PASSWORD + 1)
-        except OSError as error:
-            raise LocalError(f"{password_file}: cannot be read: {error.strerror or error}") from None
-        line = data.split(b"\n", 1)[0].removesuffix(b"\r")
-        if len(line) > MAX_PASSWORD:
-            raise LocalError(
-                f"{password_file}: the first line is longer than {MAX_PASSWORD} bytes: is it the password?"
-            )
-        if not line:
-            raise LocalError(f"{password_file}: the first line is empty: write the password there")
-        try:
-            return line.decode()
-        except UnicodeDecodeError:
-            raise LocalError(f"{password_file}: the first line is no UTF-8 text") from None
+        return read_password(password_file)
     if not ask:
         return None
     found = click.prompt("password", hide_input=True, confirmation_prompt=twice, err=True)

@@ -132,14 +132,21 @@ def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()
     return findings
 
 
-def _check_patches(loaded: Loaded) -> list[Finding]:
-    """Missions and bridges as the patch server reads them."""
+def _check_patches(loaded: Loaded) -> Iterator[Finding]:
+    """Missions and bridges as the patch server reads them, and what its control needs."""
+    settings = loaded.config.patch
+    if settings.password_file is not None:
+        yield from _check_mode(settings.password_file, "read the passwords of missions")
     try:
         plan = Plan.of(loaded.config)
     except IceError as error:
-        return [Finding(Severity.ERROR, str(loaded.path), str(error), key="patch")]
+        yield Finding(Severity.ERROR, str(loaded.path), str(error), key="patch")
+        return
     told = [*plan.remarks, *(refusal.message for refusal in plan.refused)]
-    return [Finding(Severity.WARNING, str(loaded.path), text, key="patch") for text in told]
+    for patch in plan.patches:
+        told += [f"patch {patch.id}: {caution}" for caution in plan.cautions(patch) if patch.enabled]
+    for text in told:
+        yield Finding(Severity.WARNING, str(loaded.path), text, key="patch")
 
 
 def _purposes(loaded: Loaded) -> set[Purpose]:

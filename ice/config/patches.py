@@ -28,6 +28,7 @@ MIN_STREAMS = 2
 MAX_STREAMS = 128  # the bound of a bridge in the original
 MAX_GAIN_DB = 20.0  # either way: ten times the amplitude
 MAX_MISSIONS = 64
+MAX_CLEAR = 1_024
 
 
 class PatchHttpSettings(Section):
@@ -45,7 +46,16 @@ class PatchServerSettings(Section):
     missions: Listed[FileName] = Field(
         (),
         max_length=MAX_MISSIONS,
-        description="Mission files (not sealed with a password) that say how each stream is coded and sealed; streams of no mission are Opus in clear.",
+        description="Mission files that say how each stream is coded and sealed; a stream of no mission stays silent, unless patch.clear names it.",
+    )
+    password_file: OptionalFileName = Field(
+        None,
+        description="File with the passwords of missions that are sealed, one a line; nobody else may read it. Empty: none is sealed.",
+    )
+    clear: Listed[Annotated[Text, within_bytes(256), Field(min_length=1)]] = Field(
+        (),
+        max_length=MAX_CLEAR,
+        description="Patterns (* ?) of streams of no mission that are in clear (Opus, half duplex): what others say under a key goes out on them for everybody to hear.",
     )
     bridges_file: OptionalFileName = Field(
         None, description="Bridges file (bridges.json) with more patches than [[patches]] has; empty: none."

@@ -114,13 +114,8 @@ class Daemon(SatelliteDaemon):
         return apply
 
     def remarks(self, loaded: Loaded) -> Iterable[str]:
-        """That there is nothing to do, what a mission has that was not understood, and streams that none describes."""
+        """That there is nothing to do, and what a mission has that is passed over."""
         server = self.server
         if not server.listing.entries:
             yield f"there is no patch yet: ice patch add, or [[patches]] of {loaded.path}"
         yield from server.plan.remarks
-        unknown = server.plan.unknown(
-            stream for joint in server.joints.values() for stream in joint.engine.patch.stream_ids
-        )
-        if server.plan.channels and unknown:
-            yield f"no mission describes {unknown}: taken as Opus, half duplex, in clear (patch.missions)"

@@ -67,8 +67,8 @@ class Voice:
 class Channel:
     """One stream as a patch server finds it.
 
-    ``keyring``: its keys; ``shut``: it has one, which is not here. With both left out, bytes are passed as they are: a clear group, or a network below
-    that seals. ``max_rx_s``: for how long a burst is heard there, 0 for no limit.
+    ``keyring``: its keys; ``shut``: it has one, which is not here, or nobody knows whether it has one (``why_shut`` says so for people). With both left out, bytes are passed as they
+    are: a clear group, or a network below that seals. ``max_rx_s``: for how long a burst is heard there, 0 for no limit.
     """
 
     stream_id: str
@@ -79,6 +79,12 @@ class Channel:
     shut: bool = False
     on_rallypoints: bool = True
     max_rx_s: float = 0.0
+    why_shut: str = ""
+
+    @property
+    def clear(self) -> bool:
+        """Whether what is said there can be read by everybody who has the datagrams."""
+        return self.keyring is None and not self.shut
 
     @property
     def shown(self) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from ice.media.codecs import SAMPLE_RATE
 from ice.observe.control import NO_JSON, Command, Control, Malformed, Refused, Reply, Request
 from ice.patch.announcement import MAX_S, Announcement
-from ice.patch.listing import Audit, patch_json
+from ice.patch.listing import patch_json
 from ice.patch.parsing import MAX_REQUEST, read_patch
 from ice.patch.plan import Member, Mode, Patch, PatchRefused, Refusal, shown
 from ice.patch.report import ERROR, NONE
@@ -79,6 +79,8 @@ class _Desk:
                 row["state"] = joint.engine.status(now).state
             if refusal is not None:
                 row["why"] = refusal.message
+            if warnings := server.plan.cautions(entry.patch):
+                row["warnings"] = [*warnings]
             rows.append(row)
         return Reply({"active": server.is_active, "patches": rows})
 
@@ -87,7 +89,9 @@ class _Desk:
 
     def create(self, request: Request) -> Reply:
         patch = _read(request.values.get("patch"))
-        return self._change(lambda old, ms, facts: old.create(patch, by=request.by, ms=ms, facts=facts))
+        return self._change(
+            patch.id, lambda old, ms, facts: old.create(patch, by=request.by, ms=ms, facts=facts)
+        )
 
     def change(self, request: Request) -> Reply:
         id, revision, given = request.text("id"), _revision(request), request.values.get("patch")
@@ -97,25 +101,27 @@ class _Desk:
                 "patch is an object with those keys of the patch that are to be others; its id stays"
             )
         if entry is None:
-            return self._change(lambda old, ms, facts: old.change(id, by=request.by, ms=ms))
+            return self._change(id, lambda old, ms, facts: old.change(id, by=request.by, ms=ms))
         # Read as a whole patch, so that each value is held to the rules of one.
         values = _differing(_read(patch_json(entry.patch) | given), given)
         return self._change(
+            id,
             lambda old, ms, facts: old.change(
                 id, by=request.by, ms=ms, if_revision=revision, facts=facts, **values
-            )
+            ),
         )
 
     def switch(self, how: str, request: Request) -> Reply:
         id, revision, by = request.text("id"), _revision(request), request.by
         if how == "activate":
             return self._change(
-                lambda old, ms, facts: old.activate(id, by=by, ms=ms, if_revision=revision, facts=facts)
+                id, lambda old, ms, facts: old.activate(id, by=by, ms=ms, if_revision=revision, facts=facts)
             )
         return self._change(
+            id,
             lambda old, ms, facts: (old.deactivate if how == "deactivate" else old.delete)(
                 id, by=by, ms=ms, if_revision=revision
-            )
+            ),
         )
 
     def announce(self, request: Request) -> Reply:
@@ -133,11 +139,16 @@ class _Desk:
         detail = [f"{seconds:.1f} s of sound", f"{len(announcement.digits)} telephone keys"]
         return Reply({"seconds": seconds}, {"detail": detail})
 
-    def _change(self, wanted: Change) -> Reply:
-        audit = self._server.change(wanted)
+    def _change(self, id: str, wanted: Change) -> Reply:
+        server = self._server
+        audit = server.change(wanted)
         if audit.refusal is not None:
-            raise _refused(audit.refusal, audit)
-        return Reply({"detail": [*audit.detail]}, {"detail": [*audit.detail]} if audit.detail else {})
+            raise _refused(audit.refusal)
+        told: dict[str, object] = {"detail": [*audit.detail]}
+        entry = server.listing.entries.get(id)
+        if entry is not None and entry.patch.enabled and (warnings := server.plan.cautions(entry.patch)):
+            told["warnings"] = [*warnings]
+        return Reply(told, {"detail": [*audit.detail]} if audit.detail else {})
 
 
 def _read(value: object) -> Patch:
@@ -147,7 +158,7 @@ def _read(value: object) -> Patch:
         raise _refused(error.refusal) from None
 
 
-def _refused(refusal: Refusal, audit: Audit | None = None) -> Refused:
+def _refused(refusal: Refusal) -> Refused:
     kind = Malformed if refusal.reason == NO_JSON else Refused
     return kind(refusal.message, str(refusal.reason), refusal.reason.code)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
+from typing import Unpack
 
 from ice.patch.channel import Channel
-from ice.patch.junction import Junction
-from ice.patch.keys import Locks
+from ice.patch.junction import Junction, Setting
 from ice.patch.mixed import MixedPatch
 from ice.patch.plan import Mode, Patch
 from ice.patch.relay import RelayPatch
@@ -20,17 +19,9 @@ _KINDS: Mapping[Mode, type[Junction]] = {
 }
 
 
-def engine_for(
-    patch: Patch,
-    channels: Mapping[str, Channel],
-    *,
-    locks: Locks | None = None,
-    group_id: str = "",
-    chance: random.Random | None = None,
-    active: bool = True,
-) -> Junction:
+def engine_for(patch: Patch, channels: Mapping[str, Channel], **setting: Unpack[Setting]) -> Junction:
     """The engine that serves ``patch``; see :class:`~ice.patch.junction.Junction`.
 
     Raises :class:`~ice.patch.plan.PatchRefused` for a patch that cannot be.
     """
-    return _KINDS[patch.mode](patch, channels, locks=locks, group_id=group_id, chance=chance, active=active)
+    return _KINDS[patch.mode](patch, channels, **setting)

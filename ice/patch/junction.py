@@ -25,9 +25,10 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple, TypedDict
 
 from ice.errors import LocalError
 from ice.link.window import DUPLICATE, JUMP
@@ -60,7 +61,26 @@ QUEUE_MAX: Final = 4_096  # datagrams that wait for their time: copies of ends, 
 OK, NONE = 1, 0  # states as the original's status counts them
 
 
-class Junction:
+class Admitted(NamedTuple):
+    """A packet of sound that was let in: how it came, what was in it, and what the floor says of it."""
+
+    joined: Joined
+    datagram: Datagram
+    payload: bytes
+    head: Heading
+    verdict: Verdict
+
+
+class Setting(TypedDict, total=False):
+    """What a patch may be given beside itself and its channels; see :class:`Junction`."""
+
+    locks: Locks | None
+    group_id: str
+    chance: random.Random | None
+    active: bool
+
+
+class Junction(ABC):
     """One patch; see the module docstring, and the three kinds.
 
     ``channels`` tells of its streams (one that it does not tell of is as :class:`Channel` has it), ``locks`` keeps their keys, ``group_id`` is the
@@ -165,12 +185,14 @@ class Junction:
         if data and self._comes_back(payload):
             return self._refuse(joined, "own", now)
         if data:
-            return self._members.pass_on(joined, datagram, payload, unix_s) if self.active else []
+            return self._pass_on(joined, datagram, payload, unix_s)
         head = heading(payload, datagram.flags)
         if head is None:
             if self._comes_back(payload):
                 return self._refuse(joined, "own", now)
-            return self._opaque(joined, datagram, payload, now, unix_s)
+            if not self.keeps_names:
+                return self._refuse(joined, "not-rtp", now)
+            return self._pass_on(joined, datagram, payload, unix_s)  # unread: it holds no floor
         if head.ssrc == self._own_ssrc:
             return self._refuse(joined, "own", now)
         talk = head.talk
@@ -184,7 +206,7 @@ class Junction:
         verdict = self.floor.heard(stream_id, datagram.source, head, now)
         if verdict is Verdict.TWIN:
             return self._refuse(joined, verdict.value, now)
-        outs = self._take(joined, datagram, payload, head, verdict, now, unix_s)
+        outs = self._take(Admitted(joined, datagram, payload, head, verdict), now, unix_s)
         if now - self._probed_at >= EVERY_S and self.active:
             self._probed_at = now
             outs = outs + self._members.spoken(
@@ -308,27 +330,13 @@ class Junction:
 
     # -- what the kinds do -------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _prepare(self) -> None:
         """Make what this kind of patch has beyond the others."""
 
-    def _take(
-        self,
-        joined: Joined,
-        datagram: Datagram,
-        payload: bytes,
-        head: Heading,
-        verdict: Verdict,
-        now: float,
-        unix_s: float,
-    ) -> list[Out]:
-        """An admitted packet of sound."""
-        raise NotImplementedError
-
-    def _opaque(
-        self, joined: Joined, datagram: Datagram, payload: bytes, now: float, unix_s: float
-    ) -> list[Out]:
-        """What is no RTP, and not flagged as data."""
-        return self._refuse(joined, "not-rtp", now)
+    @abstractmethod
+    def _take(self, packet: Admitted, now: float, unix_s: float) -> list[Out]:
+        """A packet of sound has come."""
 
     def _pull(self, at: float, unix_s: float) -> list[Out]:
         """The next step of sound."""
@@ -403,6 +411,10 @@ class Junction:
                     self._queue, (sending.due, self._queued, streams, sending.flags, sending.payload)
                 )
         return outs
+
+    def _pass_on(self, joined: Joined, datagram: Datagram, payload: bytes, unix_s: float) -> list[Out]:
+        """A datagram as it is, to all other streams."""
+        return self._members.pass_on(joined, datagram, payload, unix_s) if self.active else []
 
     # -- within ------------------------------------------------------------------------------------------------------
 

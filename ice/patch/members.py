@@ -165,7 +165,7 @@ class Members:
     def _status(self, joined: Joined, *, says_anew: bool) -> MemberStatus:
         lock = joined.lock
         if lock.shut:
-            state, why = ERROR, lock.words
+            state, why = ERROR, joined.channel.why_shut or lock.words
         elif joined.silent_because and says_anew:
             state, why = ERROR, joined.silent_because
         elif not joined.up:
@@ -176,7 +176,7 @@ class Members:
             joined.channel.stream_id,
             state,
             why,
-            lock.words,
+            "unknown" if lock.shut and joined.channel.why_shut else lock.words,
             attrs.evolve(joined.rx, errors=sum(joined.refused.values())),
             attrs.evolve(joined.tx),
             dict(joined.refused),

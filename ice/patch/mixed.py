@@ -24,15 +24,14 @@ import numpy as np
 from ice.media.mixer import Limiter, Sum
 from ice.media.playout import DigitPressed, Listener, Talking
 from ice.media.rtp import MAX_VIA, Talk
+from ice.patch.anew import AnewPatch
 from ice.patch.announcement import Announcement
 from ice.patch.floor import Standing, Verdict
 from ice.patch.gain import AutomaticGain, amplitude
-from ice.patch.heading import Heading
-from ice.patch.junction import STEP, Junction
+from ice.patch.junction import STEP, Admitted
 from ice.patch.members import Joined
 from ice.patch.outcome import Out
 from ice.patch.speaker import Speaker
-from ice.streams.interface import Datagram
 
 SSRC_BITS: Final = 16  # of the mixes' own: below those of 65,535 stations in 65,536
 TALKERS_MAX: Final = 16  # of one member at once
@@ -54,10 +53,11 @@ class _Party:
     digits: str = ""
 
 
-class MixedPatch(Junction):
+class MixedPatch(AnewPatch):
     """See the module docstring, and :class:`~ice.patch.junction.Junction`."""
 
     first_come = True
+    talkers_max = TALKERS_MAX
 
     def _prepare(self) -> None:
         self._parties: dict[str, _Party] = {}
@@ -70,7 +70,7 @@ class MixedPatch(Junction):
                 speaker = Speaker(voice, voice.encoder(), self._new_ssrc(), Talk(), self.chance)
             self._parties[member.stream] = _Party(
                 joined,
-                Listener(talkers_max=TALKERS_MAX, payload_types=voice.payload_types),
+                self._new_ear(joined),
                 Limiter(),
                 amplitude(member.gain_db),
                 AutomaticGain() if member.automatic_gain else None,
@@ -80,28 +80,13 @@ class MixedPatch(Junction):
     def _new_ssrc(self) -> int:
         return self.chance.getrandbits(SSRC_BITS)
 
-    def _take(
-        self,
-        joined: Joined,
-        datagram: Datagram,
-        payload: bytes,
-        head: Heading,
-        verdict: Verdict,
-        now: float,
-        unix_s: float,
-    ) -> list[Out]:
-        if verdict is not Verdict.PASS:
-            joined.refused[verdict.value] += 1
-        if not self.active:
-            return []
-        party = self._parties[joined.channel.stream_id]
-        if verdict is Verdict.PASS:
-            party.passing |= {head.ssrc}
+    def _ear(self, packet: Admitted, now: float) -> Listener | None:
+        party = self._parties[packet.joined.channel.stream_id]
+        if packet.verdict is Verdict.PASS:
+            party.passing |= {packet.head.ssrc}
         else:
-            party.passing -= {head.ssrc}
-        party.listener.datagram(payload, datagram.flags, datagram.source, now)
-        self._wake(now)
-        return []
+            party.passing -= {packet.head.ssrc}
+        return party.listener
 
     def _pull(self, at: float, unix_s: float) -> list[Out]:
         for party in self._parties.values():
@@ -131,9 +116,7 @@ class MixedPatch(Junction):
         for stream, party in self._parties.items():
             if party.speaker is not None and party.speaker.pressed:
                 outs += self._send((stream,), party.speaker.release(now), now, unix_s)
-            party.listener = Listener(
-                talkers_max=TALKERS_MAX, payload_types=party.joined.channel.voice.payload_types
-            )
+            party.listener = self._new_ear(party.joined)
             party.passing, party.talkers, party.part = frozenset(), (), None
         return outs
 

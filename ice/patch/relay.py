@@ -12,11 +12,8 @@ once, however many patches join it.
 from __future__ import annotations
 
 from ice.patch.floor import Verdict
-from ice.patch.heading import Heading
-from ice.patch.junction import Junction
-from ice.patch.members import Joined
+from ice.patch.junction import Admitted, Junction
 from ice.patch.outcome import Out
-from ice.streams.interface import Datagram
 
 
 class RelayPatch(Junction):
@@ -24,22 +21,11 @@ class RelayPatch(Junction):
 
     keeps_names = True
 
-    def _take(
-        self,
-        joined: Joined,
-        datagram: Datagram,
-        payload: bytes,
-        head: Heading,
-        verdict: Verdict,
-        now: float,
-        unix_s: float,
-    ) -> list[Out]:
+    def _prepare(self) -> None:
+        """A relay has nothing of its own."""
+
+    def _take(self, packet: Admitted, now: float, unix_s: float) -> list[Out]:
+        joined, datagram, payload, _, verdict = packet
         if verdict is not Verdict.PASS:
             return self._refuse(joined, verdict.value, now)
-        return self._members.pass_on(joined, datagram, payload, unix_s) if self.active else []
-
-    def _opaque(
-        self, joined: Joined, datagram: Datagram, payload: bytes, now: float, unix_s: float
-    ) -> list[Out]:
-        """Passed on unread: what is no RTP holds no floor."""
-        return self._members.pass_on(joined, datagram, payload, unix_s) if self.active else []
+        return self._pass_on(joined, datagram, payload, unix_s)

@@ -4,12 +4,12 @@
 "groups":{"count","detail":[{"id","name","state","rxTraffic":{"packets","bytes","errors"},"txTraffic":{…}}]}}``; ``ts`` in Unix seconds.
 
 States of bridges: −1 error, 0 none, 1 ok, 2 creating, 3 deleted; of groups −1 error, 0 none, 1 ok, 2 creating, 3 joining, 4 left, 5 disconnected, 6 deleted. What is ours besides
-stands in keys of its own: ``why``, ``mode``, ``enabled``, ``sealing``, ``refused``.
+stands in keys of its own: ``why``, ``mode``, ``enabled``, ``warnings``, ``sealing``, ``refused``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ice.patch.outcome import MemberStatus, PatchStatus, Traffic
 from ice.patch.plan import Patch, Refusal
@@ -27,12 +27,13 @@ def report(
     unix_s: float,
     uptime_s: float,
     names: Mapping[str, str] | None = None,
+    warnings: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, object]:
     """The document as a value for JSON.
 
-    ``running``: the engines' status by patch id; ``standing``: as :func:`ice.patch.plan.standing` gives it; ``names`` of streams, for people.
+    ``running``: the engines' status by patch id; ``standing``: as :func:`ice.patch.plan.standing` gives it; ``names`` of streams, for people; ``warnings`` by patch id.
     """
-    names = names or {}
+    names, warnings = names or {}, warnings or {}
     bridges: list[dict[str, object]] = []
     groups: list[dict[str, object]] = []
     for patch in patches:
@@ -47,6 +48,8 @@ def report(
         }
         if refusal is not None:
             bridge["why"] = refusal.message
+        if warnings.get(patch.id):
+            bridge["warnings"] = list(warnings[patch.id])
         bridges.append(bridge)
         groups += [_group(member, names) for member in (status.members if status is not None else ())]
     return {

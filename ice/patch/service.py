@@ -158,7 +158,7 @@ class PatchServer(Service):
             raise
         if self.running:
             self._rekey(before.channels)
-            self._serve(before.channels)
+            self._serve(before)
 
     def learned(self, body: bytes) -> None:
         """Another server of the group has changed the list. Raises :class:`~ice.errors.RemoteError` for what is none."""
@@ -288,10 +288,10 @@ class PatchServer(Service):
                     joint.engine.rekey(stream, now.keyring)
                     self._log.info("stream {stream} has new keys", stream=stream)
 
-    def _serve(self, before: Mapping[str, Channel] | None = None) -> None:
-        """Serve what stands, and nothing else; ``before``: what was known of the streams until now."""
-        channels = self.plan.channels
-        self.standing = standing(self.listing.patches, channels, self.listing.since)
+    def _serve(self, before: Plan | None = None) -> None:
+        """Serve what stands, and nothing else; ``before``: the plan until now."""
+        plan = self.plan
+        self.standing = standing(self.listing.patches, plan.channels, self.listing.since)
         wanted = {
             patch.id: patch
             for patch in self.listing.patches
@@ -302,7 +302,7 @@ class PatchServer(Service):
             if (
                 patch is None
                 or (patch.streams, patch.mode) != (engine.patch.streams, engine.patch.mode)
-                or (before is not None and not _alike(patch, before, channels))
+                or (before is not None and not _alike(before.of_patch(patch), plan.of_patch(patch)))
             ):
                 self._part(id)
             else:
@@ -313,7 +313,7 @@ class PatchServer(Service):
             try:
                 engine = engine_for(
                     patch,
-                    channels,
+                    plan.of_patch(patch),
                     locks=self._locks,
                     group_id=self.group_id,
                     chance=self._chance,
@@ -323,6 +323,8 @@ class PatchServer(Service):
                 self.standing[id] = error.refusal
                 continue
             self.joints[id] = Joint(self._reactor, self.network, engine, self._wall, self._look)
+            for caution in plan.cautions(patch):
+                self._log.warn("patch {patch}: {caution}", patch=id, caution=caution)
 
     def _part(self, id: str) -> None:
         """Serve a patch no more."""
@@ -364,17 +366,12 @@ class PatchServer(Service):
         self._offer()
 
 
-def _alike(patch: Patch, before: Mapping[str, Channel], after: Mapping[str, Channel]) -> bool:
-    """Whether all that is known of the patch's streams is as it was, but for new keys in the place of old ones."""
-    for stream in patch.stream_ids:
-        was, now = before.get(stream), after.get(stream)
-        if was == now:
-            continue
-        if was is None or now is None or (was.keyring is None) is not (now.keyring is None):
-            return False
-        if _plain(was) != _plain(now):
-            return False
-    return True
+def _alike(before: Mapping[str, Channel], after: Mapping[str, Channel]) -> bool:
+    """Whether all that is known of a patch's streams is as it was, but for new keys in the place of old ones."""
+    return all(
+        (was.keyring is None) is (after[stream].keyring is None) and _plain(was) == _plain(after[stream])
+        for stream, was in before.items()
+    )
 
 
 def _plain(channel: Channel) -> tuple[object, ...]:

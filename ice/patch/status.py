@@ -33,6 +33,7 @@ def status_of(server: PatchServer, id: str) -> dict[str, Any]:
         unix_s=server.unix_s,
         uptime_s=server.uptime_s,
         names={stream: channel.shown for stream, channel in server.plan.channels.items()},
+        warnings={id: server.plan.cautions(joint.engine.patch) for id, joint in server.joints.items()},
     )
     return told | {
         "daemon": "ice-patch",

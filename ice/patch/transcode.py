@@ -25,14 +25,13 @@ import attrs
 from ice.media.codecs import Encoder
 from ice.media.playout import BurstBegan, BurstEnded, DigitPressed, Event, Listener, TalkerNamed
 from ice.media.rtp import Talk, clip_alias
+from ice.patch.anew import AnewPatch
 from ice.patch.channel import Leg
 from ice.patch.floor import Standing, Verdict
-from ice.patch.heading import Heading
-from ice.patch.junction import STEP, Junction
+from ice.patch.junction import STEP, Admitted
 from ice.patch.members import Joined
 from ice.patch.outcome import Out
 from ice.patch.speaker import Speaker
-from ice.streams.interface import Datagram
 
 TALKERS_MAX: Final = 64  # remembered at a time, each with his decoder
 FORGET_S: Final = 30.0  # of silence
@@ -57,34 +56,21 @@ class _Talker:
     speakers: list[tuple[Speaker, tuple[str, ...]]] = attrs.field(factory=list)
 
 
-class TranscodePatch(Junction):
+class TranscodePatch(AnewPatch):
     """See the module docstring, and :class:`~ice.patch.junction.Junction`."""
+
+    talkers_max = SSRCS_PER_TALKER
 
     def _prepare(self) -> None:
         self._talkers: dict[tuple[str, int, int], _Talker] = {}
 
-    def _take(
-        self,
-        joined: Joined,
-        datagram: Datagram,
-        payload: bytes,
-        head: Heading,
-        verdict: Verdict,
-        now: float,
-        unix_s: float,
-    ) -> list[Out]:
-        if verdict is not Verdict.PASS:
-            joined.refused[verdict.value] += 1
-        if not self.active:
-            return []
-        talker = self._talker(joined, datagram.source, head.ssrc, now)
+    def _ear(self, packet: Admitted, now: float) -> Listener | None:
+        talker = self._talker(packet.joined, packet.datagram.source, packet.head.ssrc, now)
         if talker is None:
-            return self._refuse(joined, "talkers", now)
+            return None
         talker.heard_at = now
-        talker.passed = verdict is Verdict.PASS
-        talker.listener.datagram(payload, datagram.flags, datagram.source, now)
-        self._wake(now)
-        return []
+        talker.passed = packet.verdict is Verdict.PASS
+        return talker.listener
 
     def _pull(self, at: float, unix_s: float) -> list[Out]:
         outs: list[Out] = []
@@ -188,10 +174,7 @@ class TranscodePatch(Junction):
         if talker is None:
             if len(talkers) >= TALKERS_MAX and not self._make_room():
                 return None
-            listener = Listener(
-                talkers_max=SSRCS_PER_TALKER, payload_types=joined.channel.voice.payload_types
-            )
-            talker = talkers[key] = _Talker(joined, source, ssrc, listener, now)
+            talker = talkers[key] = _Talker(joined, source, ssrc, self._new_ear(joined), now)
         return talker
 
     def _make_room(self) -> bool:

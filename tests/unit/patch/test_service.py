@@ -161,6 +161,32 @@ class Served(Stage):
         self.assertEqual(server.asked, {"done": 4, "loop": 1})
         self.assertEqual(states_of(server), {"ab": "open", "cd": "open"})
 
+    def test_undescribed(self) -> None:
+        """A stream that nobody describes is silent both ways, and the status says why, until the configuration calls it clear; the other streams go on."""
+        for mode in Mode:
+            self.ears["e"] = Collector()
+            self.air.join("e", self.ears["e"])
+            server = self.begun(Patch.of("abe", "abe", mode=mode))
+            self.say("a")
+            self.assertEqual(self.heard(), {"a", "b"}, mode)
+            self.say("e")
+            self.assertEqual(self.heard(), {"e"}, mode)
+            told = status_of(server, "id")
+            [stream] = [each for each in told["groups"]["detail"] if each["id"] == "e"]
+            self.assertEqual((stream["state"], stream["sealing"]), (-1, "unknown"))
+            self.assertIn("patch.clear", stream["why"])
+            self.assertIn("no mission describes e", told["bridges"]["detail"][0]["warnings"][0])
+            kept = server.plan
+            server.reload(Plan(kept.patches, (), kept.channels, (), ("e",)))
+            self.clock.advance(0.01)
+            self.say("a")
+            self.assertEqual(self.heard(), {"a", "b", "e"}, mode)
+            self.assertNotIn("warnings", status_of(server, "id")["bridges"]["detail"][0])
+            server.stopService()
+            for path in self.folder.iterdir():
+                path.unlink()
+            self.heard()
+
     def test_killed(self) -> None:
         """What people did is there after a crash, and the files, which say what they said, do not undo it."""
         server = self.begun(Patch.of("ab", "ab"))
