@@ -155,7 +155,7 @@ class LobbyEngine:
         }
         self._order = order
         self._rate_of, self._normal, self._free = rate_of, normal, free
-        self._timing = timing
+        self.timing = timing
         self._prompts = prompts
         self._chance = chance
         self._numbers: dict[str, list[DialIn]] = {}
@@ -289,7 +289,7 @@ class LobbyEngine:
         if not self._room_for(dial_in.channel):
             raise DialOutRefused(Cause.LIMIT, "there are as many calls as may be")
         id = uuid4()
-        call, actions = Call.place(id, Direction.OUTGOING, now, self._timing)
+        call, actions = Call.place(id, Direction.OUTGOING, now, self.timing)
         record = CallRecord(id, Direction.OUTGOING, number, unix_s, user=who, trunk=trunk)
         caller = _Caller(call, trunk, dial_in, dial_in.channel, number, "", who, record, {trunk})
         self._calls[id] = caller
@@ -365,7 +365,7 @@ class LobbyEngine:
                 return []
             over = attrs.evolve(record, ended=unix_s, cause=cause)
             return [Record(over), AskTrunk(trunk, trunking.HangUp(offer.call, cause))]
-        call, actions = Call.place(offer.call, Direction.INCOMING, now, self._timing)
+        call, actions = Call.place(offer.call, Direction.INCOMING, now, self.timing)
         caller = _Caller(call, trunk, dial_in, dial_in.channel, offer.number, offer.name, "", record, set())
         self._calls[offer.call] = caller
         self._log.info(
@@ -385,7 +385,7 @@ class LobbyEngine:
         if dial_in is None or not self.active or not self._room_for(dial_in.channel):
             return [AskTrunk(trunk, trunking.HangUp(found.call, Cause.TAKEOVER))]
         age_s = max(0.0, unix_s - found.answered_unix_s)
-        call = Call.adopt(found.call, Direction.INCOMING, now - age_s, self._timing)
+        call = Call.adopt(found.call, Direction.INCOMING, now - age_s, self.timing)
         record = CallRecord(
             found.call, Direction.INCOMING, found.number, unix_s - age_s, dialled=found.dialled, trunk=trunk,
             answered=unix_s - age_s,
