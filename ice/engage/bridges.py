@@ -47,6 +47,9 @@ def read(document: object, account: Account) -> None:
         account.step(
             "patches are served by the daemon ice-patch, one active at a time; every stream in one must be on the Rallypoints"
         )
+        account.step(
+            "a patch is silent on streams that nobody describes: name the mission with their groups, or this very file, in patch.missions (mode 0600, for it has keys)"
+        )
         account.step(IDS_STEP)
 
 
