@@ -360,10 +360,17 @@ class Phone:
             alias=self.alias,
             jitter_max_ms=self._jitter_max_ms,
         )
+        same = before is not None and before.call == call
+        flow = (before.sound.listens, before.sound.talks) if before is not None and same else None
         self._part()
+        for line, later in list(self._leaving.items()):
+            if line.call == call:  # the same stream under another key: it cannot be joined twice
+                later.cancel()
+                del self._leaving[line]
+                line.leave()
         self._line = _Line(self._clock, self._network, call, media, sound, self._wall)
-        if before is not None and before.call == call:
-            self._set_flow(call, before.sound.listens, before.sound.talks)
+        if flow is not None:
+            self._set_flow(call, *flow)
 
     def _set_flow(self, call: UUID, listen: bool, talk: bool) -> None:
         line = self._line

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Final
@@ -30,6 +30,7 @@ MAX_RULES: Final = 1_000
 _SEPARATORS: Final = re.compile(r"[\s().\-/\u00a0\u2010-\u2015]+")
 _DIGITS: Final = re.compile(r"[0-9]+\Z")
 _FEATURE: Final = re.compile(r"[*#][0-9*#]+\Z")
+_COUNTRY: Final = re.compile(r"([1-9][0-9]{0,2})?\Z")
 
 
 @attrs.frozen
@@ -40,9 +41,8 @@ class Rule:
     users: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
 
-    def fits(self, who: Identity, number: str) -> bool:
-        """Whether this rule is about such a call."""
-        names = (who.name, str(who.id))
+    def fits(self, names: Collection[str], number: str) -> bool:
+        """Whether this rule is about such a call of somebody with these names."""
         by_user = not self.users or any(fnmatchcase(name, each) for each in self.users for name in names)
         return by_user and (not self.numbers or any(fnmatchcase(number, each) for each in self.numbers))
 
@@ -51,14 +51,14 @@ class Rule:
 class NumberPlan:
     """The numbers of a site; immutable, a :class:`~ice.telephony.switchboard.Plan`.
 
-    ``country`` is the code of its country without plus (``49``), ``national`` and ``international`` what is dialled before national and foreign numbers (``0``, ``00``); ``short_digits`` how
+    ``country`` is the code of its country without plus (``49``; empty: numbers of the own country are dialled like foreign ones), ``national`` and ``international`` what is dialled before national and foreign numbers (``0``, ``00``); ``short_digits`` how
     many digits the site's own numbers have at most; ``emergency`` numbers pass always. ``owners`` says whose number is dialled, in normal form; ``shown`` which number the called sees of a person, by UUID, else
     ``caller``. ``feature_codes``: whether ``*21#`` and the like are dialled at all. ``default``: what holds where no rule fits.
 
     Raises :class:`~ice.errors.LocalError` for what cannot be.
     """
 
-    country: str
+    country: str = ""
     national: str = "0"
     international: str = "00"
     short_digits: int = 5
@@ -71,7 +71,7 @@ class NumberPlan:
     owners: Mapping[str, UUID] = MappingProxyType({})
 
     def __attrs_post_init__(self) -> None:
-        if not _DIGITS.match(self.country) or len(self.country) > 3 or self.country.startswith("0"):
+        if not _COUNTRY.match(self.country):
             raise LocalError(f"a country code has 1 to 3 digits and no plus, not {self.country!a}")
         for prefix in (self.national, self.international):
             if prefix and not _DIGITS.match(prefix):
@@ -99,11 +99,11 @@ class NumberPlan:
             return None
         if bare.startswith(self.international):
             return self._e164(bare[len(self.international) :])
-        if self.national and bare.startswith(self.national):
+        if self.country and self.national and bare.startswith(self.national):
             return self._e164(self.country + bare[len(self.national) :])
         if len(bare) <= self.short_digits:
             return bare
-        return None if self.national else self._e164(self.country + bare)
+        return self._e164(self.country + bare) if self.country and not self.national else None
 
     def _e164(self, digits: str) -> str | None:
         good = digits.isascii() and _DIGITS.match(digits) and not digits.startswith("0")
@@ -111,13 +111,16 @@ class NumberPlan:
 
     def outgoing(self, who: Identity, number: str) -> Allowed | Cause:
         """Whether somebody may call a number, in normal form, or why not."""
+        return self.dialled((who.name, str(who.id)), number, self.shown.get(who.id, self.caller))
+
+    def dialled(self, names: Collection[str], number: str, caller: str = "") -> Allowed | Cause:
+        """The same for somebody with these names, whose number the called sees as ``caller``."""
         normal = self.normal(number)
         if normal is None:
             return Cause.INVALID_NUMBER
-        caller = self.shown.get(who.id, self.caller)
         if normal in self.emergency:
             return Allowed(normal, caller, urgent=True)
-        rule = next((each for each in self.rules if each.fits(who, normal)), None)
+        rule = next((each for each in self.rules if each.fits(names, normal)), None)
         allowed = self.default if rule is None else rule.allow
         return Allowed(normal, caller) if allowed else Cause.FORBIDDEN
 

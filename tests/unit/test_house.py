@@ -40,7 +40,7 @@ LAYERS = [
     ("services", ["ice.reflector.recorder"]),
     ("services", ["ice.patch.control", "ice.patch.elected", "ice.patch.joint", "ice.patch.status"]),
     ("services", ["ice.telephony.connect", "ice.telephony.loopback_trunk", "ice.telephony.mailroom"]),
-    ("services", ["ice.telephony.sound", "ice.telephony.status"]),
+    ("services", ["ice.telephony.seams", "ice.telephony.sound", "ice.telephony.status"]),
     ("services", ["ice.telephony.lobby", "ice.telephony.phone"]),
     ("mechanisms", ["ice.patch.channels", "ice.patch.store"]),  # know our configuration, and the disk
     ("ground", ["ice", "ice.errors", "ice.net.addresses", "ice.printable"]),

@@ -1,0 +1,77 @@
+"""What a gateway is put together from, and what each part is to be: trunks at work, the lobby of channels' calls, and the rules that a reload may change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from ice.telephony import trunk as trunking
+from ice.telephony.call import Timing
+from ice.telephony.causes import Cause
+from ice.telephony.plan import NumberPlan
+
+
+class TrunkDriver(trunking.Trunk, Protocol):
+    """A trunk at work."""
+
+    def start(self) -> None:
+        """Connect, and again whenever the connection is lost; how that goes is told as health. What the call manager still has of ours is told as found."""
+
+    def stop(self) -> Deferred[None]:
+        """Let go of the call manager; fires when nothing is left in the reactor."""
+
+
+class LobbyCall(Protocol):
+    """A channel's call, as people see it (:class:`ice.telephony.lobby_engine.LobbyCall`)."""
+
+    @property
+    def who(self) -> str:
+        """Who wanted it, empty for a caller."""
+
+
+class Lobby(Protocol):
+    """Calls that belong to a channel (:class:`ice.telephony.lobby.Lobby`)."""
+
+    def __len__(self) -> int: ...
+
+    def takes(self, trunk: str, report: trunking.Report) -> bool:
+        """Whether a report is the lobby's."""
+
+    def told(self, trunk: str, report: trunking.Report) -> None:
+        """Something came of a trunk, and it is the lobby's."""
+
+    def dial_out(self, channel: str, number: str, who: str) -> UUID:
+        """Call a number in normal form for a channel. Raises :class:`~ice.errors.LocalError`."""
+
+    def end(self, call: UUID, cause: Cause = Cause.HUNG_UP) -> bool:
+        """Hang up; false where there is no such call."""
+
+    def calls(self) -> Sequence[LobbyCall]:
+        """The calls there are."""
+
+    def status(self) -> Mapping[str, Any]:
+        """Counters and callers, as plain values."""
+
+    def set_active(self, active: bool) -> None:
+        """The election has spoken."""
+
+    def stop(self, cause: Cause = Cause.SHUTDOWN) -> Deferred[None]:
+        """End all calls; fires when all lines have let go, or would not."""
+
+
+MakeTrunk: TypeAlias = Callable[[trunking.Ears], TrunkDriver]
+"""Makes a trunk that tells a gateway what happens."""
+
+
+@attrs.frozen
+class Rules:
+    """What a reload may change: the numbers, the times of a call, and how many there may be."""
+
+    plan: NumberPlan
+    timing: Timing = attrs.field(factory=Timing)
+    calls: int = 60
+    calls_per_user: int = 4
