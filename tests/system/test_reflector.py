@@ -7,34 +7,29 @@
 The reflectors and Rallypoints are real daemons in namespaces; radios are sockets in namespaces of their own, and ffmpeg.
 """
 
-import http.client
-import json
 import re
 import shutil
 import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterator
 
 import attrs
 import pytest
 
 from ice.media.rtp import Packet
-from ice.security.certificates import Role
 
 from .lan import Host, Lan
+from .reflectors import Reflectors, plug
 from .roads import Place, command, inside, obstacle
-from .town import BIN, Program, Town
+from .town import BIN, Town
 
 pytestmark = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
 
 STREAM = "3f2a9c1e-5b7d-5e0f-8a61-2c4d6e8f0a1b"
 SIX = "66666666-5b7d-5e0f-8a61-2c4d6e8f0a1b"
 GROUP, GROUP6, GROUP_PORT = "239.192.7.1", "ff15::7:1", 21_000
-HTTP_PORT = 7_481
 RULES = f"""
 [reflector]
 interface = "lan0"
@@ -130,56 +125,13 @@ class Radio:
 
 
 @attrs.define(eq=False)
-class Stage:
+class Stage(Reflectors):
     """Everything, running."""
 
-    town: Town
-    lans: dict[str, Lan]
-    reflectors: dict[str, Program]
+    lans: dict[str, Lan] = attrs.field(factory=dict)
 
     def radio(self, lan: str, number: int = 1) -> Radio:
         return Radio.at(self.lans[lan].hosts[number - 1])
-
-    def place(self, name: str) -> Place:
-        return self.reflectors[name].place
-
-    def ask(self, name: str, path: str = "/status") -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", HTTP_PORT, timeout=2)
-        try:
-            connection.sock = self.place(name).connect("127.0.0.1", HTTP_PORT, 2)
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    def status(self, name: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self.ask(name)[1])
-        return answer
-
-    def rule(self, name: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.status(name)["rules"][0]
-        return answer
-
-    def ready(self, name: str) -> bool:
-        try:
-            return self.ask(name, "/readyz")[0] == 200
-        except OSError:
-            return False
-
-    def start(self, *names: str) -> None:
-        for name in names:
-            self.reflectors[name].start()
-        self.await_ready(*names)
-
-    def await_ready(self, *names: str) -> None:
-        for name in names:
-            program = self.reflectors[name]
-            self.until(lambda n=name, p=program: self.ready(n) or not p.runs, f"{name} is ready")  # type: ignore[misc]
-            assert program.runs, program.tail()
-
-    def until(self, true: Callable[[], bool], what: str, timeout_s: float = 15.0) -> float:
-        return self.town.until(true, what, timeout_s=timeout_s, every_s=0.02)
 
     def converse(self, seconds: float, *talks: tuple[Radio, int], begin: int = 0) -> int:
         """Each of these talks in PCMU, at the usual pace; how many packets each has said."""
@@ -198,49 +150,25 @@ class Stage:
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The Rallypoints and the reflectors of each network run; a2 does not."""
     folder = tmp_path_factory.mktemp("reflectors")
-    lans: dict[str, Lan] = {}
     with Town.build(folder, rallypoints=2, sites=4) as town:
+        stage = Stage(town)
         try:
             for lan, hosts in (("a", 2), ("b", 1), ("c", 1)):
-                lans[lan] = Lan(hosts)
-            reflectors = {}
+                stage.lans[lan] = Lan(hosts)
             for number, (name, lan, home) in enumerate(
                 (("a1", "a", "rp1"), ("a2", "a", "rp1"), ("b", "b", "rp2"), ("c", "c", "rp2")), 1
             ):
-                place = town.roads.places[f"s{number}"]
-                plug(place, lans[lan], 100 + number)
-                town._authority.issue(name, Role.SATELLITE, datetime.now(UTC))
-                config = folder / f"{name}.toml"
-                config.write_text(
-                    f'[identity]\ncertificate = "pki/{name}.pem"\nkey = "pki/{name}.key"\n\n'
-                    f'[authority]\ncertificates = ["pki/authority.pem"]\nrevocations = "pki/revoked.pem"\n\n'
-                    f'[network]\nrallypoints = ["{town.rallypoints[home].address}"]\nways_file = ""\n{SNOOPING if name == "c" else RULES}'
-                )
-                words = [BIN / "twistd", "-n", "--pidfile=", "ice-reflector", "--config", config]
-                reflectors[name] = town.program(name, place, words)
-            stage = Stage(town, lans, reflectors)
+                plug(town.roads.places[f"s{number}"], stage.lans[lan], 100 + number)
+                stage.add(name, f"s{number}", home, SNOOPING if name == "c" else RULES)
             for name in ("a1", "b", "c"):
-                reflectors[name].start()  # beside the Rallypoints, which they find when those are there
+                stage.reflectors[name].start()  # beside the Rallypoints, which they find when those are there
             town.start()
             stage.await_ready("a1", "b", "c")
             yield stage
         finally:
             town.close()
-            for lan in lans.values():
-                lan.close()
-
-
-def plug(place: Place, lan: Lan, number: int) -> None:
-    """Connect a reflector to a local network, as lan0."""
-    port = f"port{number}"
-    command("ip", "link", "add", "name", "lan0", "netns", place.namespace, "type", "veth", "peer", "name", port, "netns", lan.switch)  # fmt: skip
-    command("ip", "-n", lan.switch, "-batch", "-", script=(f"link set {port} master lan up",))
-    here = (
-        f"address add 10.65.0.{number}/24 dev lan0",
-        "link set lan0 up",
-        f"address add fd65::{number}/64 dev lan0 nodad",
-    )
-    command("ip", "-n", place.namespace, "-batch", "-", script=here)
+            for each in stage.lans.values():
+                each.close()
 
 
 def test_there_and_back(stage: Stage) -> None:
