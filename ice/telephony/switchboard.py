@@ -492,7 +492,9 @@ class Switchboard(Endpoint[_Entry, Order]):
                 entry.trunk = following
                 entry.tried.add(following)
                 entry.record = attrs.evolve(entry.record, trunk=following)
-                request = trunking.Dial(call.id, entry.number, entry.caller, entry.far.identity.name)
+                request = trunking.Dial(
+                    call.id, entry.number, entry.caller, entry.far.identity.name, entry.far.identity.id
+                )
                 return [
                     CloseSound(call.id), OpenSound(call.id, entry.media, following, entry.number),
                     AskTrunk(following, request),
@@ -505,7 +507,12 @@ class Switchboard(Endpoint[_Entry, Order]):
         call = entry.call
         for action in actions:
             request = trunking.request_of(
-                call.id, action, number=entry.number, caller=entry.caller, name=entry.far.identity.name
+                call.id,
+                action,
+                number=entry.number,
+                caller=entry.caller,
+                name=entry.far.identity.name,
+                user=entry.far.identity.id,
             )
             if request is not None:
                 orders.append(AskTrunk(entry.trunk, request))

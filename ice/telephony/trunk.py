@@ -28,12 +28,16 @@ REST_S: Final = 30.0  # a trunk that failed a call is asked last for so long
 
 @attrs.frozen
 class Dial:
-    """Place a call to ``number``; ``caller`` and ``name`` are what the called should see, where the trunk can say it."""
+    """Place a call to ``number``; ``caller`` and ``name`` are what the called should see, where the trunk can say it.
+
+    ``user`` is the person who calls: the trunk notes it where the call manager keeps it, for :class:`Found`.
+    """
 
     call: UUID
     number: str
     caller: str = ""
     name: str = ""
+    user: UUID | None = None
 
 
 @attrs.frozen
@@ -45,9 +49,10 @@ class Ring:
 
 @attrs.frozen
 class Accept:
-    """The called user has answered: open the line."""
+    """The called user has answered: open the line; ``user`` as of :class:`Dial`."""
 
     call: UUID
+    user: UUID | None = None
 
 
 @attrs.frozen
@@ -176,20 +181,26 @@ class Trunk(Protocol):
 
 
 def request_of(
-    id: UUID, action: life.Action, *, number: str = "", caller: str = "", name: str = ""
+    id: UUID,
+    action: life.Action,
+    *,
+    number: str = "",
+    caller: str = "",
+    name: str = "",
+    user: UUID | None = None,
 ) -> Request | None:
     """The request that carries out what a call's state machine wants done at the line; ``None`` where nothing is to be asked of a trunk.
 
-    ``number``, ``caller`` and ``name`` are those of the call, for the first request of an outgoing one.
+    ``number``, ``caller`` and ``name`` are those of the call, for the first request of an outgoing one; ``user`` is whose call it is.
     """
     line, progress = life.Side.LINE, life.Progress
     match action:
         case life.Ask(side) if side is line:
-            return Dial(id, number, caller, name)
+            return Dial(id, number, caller, name, user)
         case life.Tell(side, progress.RINGING) if side is line:
             return Ring(id)
         case life.Tell(side, progress.ANSWERED) if side is line:
-            return Accept(id)
+            return Accept(id, user)
         case life.Tell(side, progress.HELD) if side is line:
             return Hold(id)
         case life.Tell(side, progress.RESUMED) if side is line:

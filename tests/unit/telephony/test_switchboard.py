@@ -17,6 +17,8 @@ from ice.telephony.handset import Incoming, JoinSound, Reachable, SetFlow, Shown
 from tests.unit.telephony.people import SPACE
 from tests.unit.telephony.world import World
 
+ADA = uuid5(SPACE, "ada")
+
 
 def shown(world: World, name: str) -> list[Progress]:
     return [each.progress for each in world[name].of(Shown)]
@@ -55,7 +57,7 @@ class Outgoing(SynchronousTestCase):
         world = World("ada")
         id = world.dial("ada", "100")
         world.deliver()
-        self.assertEqual(world.asked[0][1], trunk.Dial(id, "100", "7", "ada"))
+        self.assertEqual(world.asked[0][1], trunk.Dial(id, "100", "7", "ada", ADA))
         self.assertEqual(shown(world, "ada"), [Progress.RINGING])
 
     def test_ends(self) -> None:
@@ -132,7 +134,7 @@ class Incoming_(SynchronousTestCase):
         self.assertEqual((incoming.number, incoming.dialled, incoming.name), ("104", "7", "Loopback"))
         world.do("ada", "answer")
         world.wait(0.2)
-        self.assertEqual(world.asked[-1][1], trunk.Accept(incoming.call))
+        self.assertEqual(world.asked[-1][1], trunk.Accept(incoming.call, ADA))
         world.do("ada", "hang_up")
         world.wait(0.5)
         self.assertEqual(world.half_open(), {})
