@@ -1,10 +1,11 @@
-"""Push to talk on a terminal: space or enter presses, and releases; ``q`` quits."""
+"""Keys of a terminal, one by one: push to talk, or whatever a command makes of them."""
 
 from __future__ import annotations
 
 import os
 import termios
 import tty
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -16,17 +17,19 @@ QUITS = frozenset(b"qQ\x04")  # the last is Ctrl-D
 
 
 @implementer(IReadDescriptor)
-class Keys:
-    """Keys of a terminal, one by one and without echo. A context manager: leaving it puts the terminal right again."""
+class Typed:
+    """What is typed at a terminal, as it is typed and without echo; ``typed`` is called with the bytes, with none at the terminal's end.
 
-    def __init__(self, descriptor: int) -> None:
-        self.pressed = False
-        self.quit = False
+    A context manager: leaving it puts the terminal right again.
+    """
+
+    def __init__(self, descriptor: int, typed: Callable[[bytes], None]) -> None:
         self._descriptor = descriptor
+        self._typed = typed
         self._before: list[Any] | None = None
         self._reactor: Any = None
 
-    def __enter__(self) -> Keys:
+    def __enter__(self) -> Typed:
         self._before = termios.tcgetattr(self._descriptor)
         tty.setcbreak(self._descriptor)
         return self
@@ -42,16 +45,6 @@ class Keys:
         self._reactor = reactor
         reactor.addReader(self)
 
-    def typed(self, data: bytes) -> None:
-        """Bytes came from the terminal; none at all is its end."""
-        if not data:
-            self.quit = True
-        for byte in data:
-            if byte in TOGGLES:
-                self.pressed = not self.pressed
-            elif byte in QUITS:
-                self.quit = True
-
     # -- IReadDescriptor
 
     def fileno(self) -> int:
@@ -64,7 +57,7 @@ class Keys:
             data = os.read(self._descriptor, 64)
         except OSError:
             data = b""
-        self.typed(data)
+        self._typed(data)
         if not data and self._reactor is not None:
             self._reactor.removeReader(self)
 
@@ -74,3 +67,26 @@ class Keys:
     def logPrefix(self) -> str:
         """For Twisted's own log lines."""
         return "keys"
+
+
+class Keys(Typed):
+    """Push to talk: space or enter presses, and releases; ``q`` quits."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, self.typed)
+        self.pressed = False
+        self.quit = False
+
+    def __enter__(self) -> Keys:
+        super().__enter__()
+        return self
+
+    def typed(self, data: bytes) -> None:
+        """Bytes came from the terminal; none at all is its end."""
+        if not data:
+            self.quit = True
+        for byte in data:
+            if byte in TOGGLES:
+                self.pressed = not self.pressed
+            elif byte in QUITS:
+                self.quit = True

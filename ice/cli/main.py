@@ -33,6 +33,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "import": ("ice.cli.import_:import_", "Take over the files of an Engage site into the configuration."),
     "talk": ("ice.cli.talk:talk", "Talk on a stream, from a microphone or a file."),
     "listen": ("ice.cli.listen:listen", "Listen to a stream, on a loudspeaker or into a file."),
+    "call": ("ice.cli.call:call", "Call a telephone number."),
+    "answer": ("ice.cli.answer:answer", "Wait for a telephone call, and take it."),
     "mission": ("ice.cli.mission:mission", "Make missions, look at them, hand them on."),
     "check-radio": ("ice.cli.check_radio:check_radio", "Say something to the parrot and hear it back."),
     "quality": ("ice.cli.quality:quality", "Measure latency, jitter and loss to another end."),
