@@ -29,9 +29,10 @@ from ice.security.certificates import Role
 
 from . import askew
 from .lan import Lan
+from .reflectors import plug
 from .roads import Place, command, obstacle
 from .test_election import plug as plug_in
-from .test_reflector import GROUP, GROUP_PORT, PACE_S, RULES, Radio, Stage, plug, rtp
+from .test_reflector import GROUP, GROUP_PORT, PACE_S, RULES, Radio, Stage, rtp
 from .town import BIN, Town
 
 pytestmark = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
@@ -90,7 +91,9 @@ class Scene:
 
     def numbers(self) -> list[int]:
         """Packets that bob has heard since last asked; none of them at any time before."""
-        found = [packet.sequence for packet in map(Packet.decode, self.bob.listen()) if packet.payload_type == 0]
+        found = [
+            packet.sequence for packet in map(Packet.decode, self.bob.listen()) if packet.payload_type == 0
+        ]
         self.bob.heard = []
         assert len(set(found)) == len(found) and not self.heard & set(found), "heard twice"
         self.heard.update(found)
@@ -114,10 +117,25 @@ def speech(town: Town, lan: Lan) -> Iterator[None]:
     """PCMU into the group of a network, numbered from 0: as ffmpeg speaks it, or a thread of ours where there is none."""
     host = lan.hosts[0]
     if shutil.which("ffmpeg") is not None:
-        words = (
-            "ffmpeg -hide_banner -loglevel error -re -f lavfi -i sine=frequency=440:sample_rate=8000 "
-            "-af asetnsamples=160 -c:a pcm_mulaw -f rtp -seq 0"
-        ).split()
+        words = [
+            "ffmpeg",
+            "-hide_banner",
+            "-loglevel",
+            "error",
+            "-re",
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=frequency=440:sample_rate=8000",
+            "-af",
+            "asetnsamples=160",
+            "-c:a",
+            "pcm_mulaw",
+            "-f",
+            "rtp",
+            "-seq",
+            "0",
+        ]
         url = f"rtp://{GROUP}:{GROUP_PORT}?ttl=1&localaddr={host.address}&pkt_size=172"
         place = Place(f"host{host.number}", host.number, host.namespace)
         speaker = town.program("ffmpeg", place, [*words, url])
@@ -197,7 +215,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             stage.start(*names)
             made.until_leads("a1")
             with speech(town, lans["a"]):
-                stage.until(made.numbers, "speech is heard")
+                stage.until(lambda: made.numbers() != [], "speech is heard")
                 yield made
             for program in reflectors.values():
                 assert "Traceback" not in program.log.read_text()
@@ -249,7 +267,9 @@ def test_clock(scene: Scene) -> None:
     assert gap_s == 0
     told = scene.status("a3")
     assert told["state"] == "unhealthy"
-    assert told["details"]["message"].startswith("CLOCK SKEW: This clock is 3600.0 s ahead of that of 2 other members")
+    assert told["details"]["message"].startswith(
+        "CLOCK SKEW: This clock is 3600.0 s ahead of that of 2 other members"
+    )
     back("a3")
     assert [scene.details(name)["term"] for name in ("a1", "a2")] == terms
 
@@ -306,6 +326,10 @@ def test_stopped(scene: Scene) -> None:
     assert a1.wait() in (0, -signal.SIGTERM)  # twistd ends by the signal that it was stopped with
     assert scene.details("a3")["leader"] == scene.details("a2")["leader"]
     metrics = scene.stage.ask("a2", "/metrics")[1].decode()
-    for line in ('ice_election_state{state="active"} 1.0', "ice_election_term ", "ice_election_leader_seconds "):
+    for line in (
+        'ice_election_state{state="active"} 1.0',
+        "ice_election_term ",
+        "ice_election_leader_seconds ",
+    ):
         assert line in metrics
     assert 'ice_election_ballots_total{reason="counted"}' in metrics

@@ -139,12 +139,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 lan.close()
 
 
-def plug(place: Place, lan: Lan, number: int) -> None:
-    """Connect a member to the local network, as lan0."""
+def plug(place: Place, lan: Lan, number: int, device: str = "lan0") -> None:
+    """Connect a member to the local network, as ``device``."""
     port = f"port{number}"
-    command("ip", "link", "add", "name", "lan0", "netns", place.namespace, "type", "veth", "peer", "name", port, "netns", lan.switch)  # fmt: skip
+    command("ip", "link", "add", "name", device, "netns", place.namespace, "type", "veth", "peer", "name", port, "netns", lan.switch)  # fmt: skip
     command("ip", "-n", lan.switch, "-batch", "-", script=(f"link set {port} master lan up",))
-    here = (f"address add 10.65.0.{number}/24 dev lan0", "link set lan0 up")
+    here = (f"address add 10.65.0.{number}/24 dev {device}", f"link set {device} up")
     command("ip", "-n", place.namespace, "-batch", "-", script=here)
 
 
