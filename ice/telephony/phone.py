@@ -12,6 +12,7 @@ Runs on the reactor's thread; time is the clock's, and ``wall`` the time of day.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
@@ -167,6 +168,8 @@ class Phone:
         self._statistics: SoundStatistics | None = None
         self._due: DelayedCall | None = None
         self._idle: list[Deferred[None]] = []
+        self._orders: deque[handset.Order] = deque()
+        self._carrying = False
 
     # -- life
 
@@ -334,23 +337,34 @@ class Phone:
         self._schedule()
 
     def _carry_out(self, orders: Sequence[handset.Order]) -> None:
-        for order in orders:
-            match order:
-                case Mail(stream_id, payload):
-                    if stream_id in self._ways:
-                        self._ways[stream_id][1].send(payload, int(Flag.DATA))
-                case handset.JoinSound(call, media):
-                    self._join(call, media)
-                case handset.SetFlow(call, listen, talk):
-                    self._set_flow(call, listen, talk)
-                case _:
-                    if isinstance(order, Incoming):
-                        self.number = order.number
-                    elif isinstance(order, Over):
-                        self._part(order.call)
-                    self._see(order)
+        """Do what is to be done, in order: who is told something may act at once, and what comes of that is done behind the rest."""
+        self._orders += orders
+        if self._carrying:
+            return
+        self._carrying = True
+        try:
+            while self._orders:
+                self._do(self._orders.popleft())
+        finally:
+            self._carrying = False
         self._settle()
         self._schedule()
+
+    def _do(self, order: handset.Order) -> None:
+        match order:
+            case Mail(stream_id, payload):
+                if stream_id in self._ways:
+                    self._ways[stream_id][1].send(payload, int(Flag.DATA))
+            case handset.JoinSound(call, media):
+                self._join(call, media)
+            case handset.SetFlow(call, listen, talk):
+                self._set_flow(call, listen, talk)
+            case _:
+                if isinstance(order, Incoming):
+                    self.number = order.number
+                elif isinstance(order, Over):
+                    self._part(order.call)
+                self._see(order)
 
     def _join(self, call: UUID, media: Media) -> None:
         """Join a call's stream; a gateway that has taken over gives the call that there is another one."""

@@ -368,3 +368,20 @@ class PhoneTests(SynchronousTestCase):
             except MalformedRtp:
                 continue
         self.assertLess(readable, 5)
+
+    def test_answered_at_once(self) -> None:
+        """Who answers from within being told that it rings is heard, silent as he is, from then on."""
+        world = World()
+
+        def answer(seen: Any) -> None:
+            world.seen.append(seen)
+            if isinstance(seen, Incoming):
+                world.phone.answer()
+
+        world.phone._see = answer
+        world.phone.dial("104")
+        world.run(4.0)
+        statistics = world.phone.statistics
+        assert statistics is not None
+        self.assertGreater(statistics.sent, 40)
+        self.assertEqual(world.phone.talking, True)
