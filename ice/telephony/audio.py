@@ -141,6 +141,18 @@ class Line:
             pcm = self.down.process(pcm)
         return pcm.astype("<i2").tobytes()
 
+    def statistics(self) -> LineStatistics:
+        """The counters as they are now."""
+        buffer = self.buffer
+        return LineStatistics(
+            self.rate,
+            attrs.evolve(buffer.counters),
+            buffer.waiting_ms,
+            buffer.target_ms,
+            buffer.drift_ppm,
+            MappingProxyType(dict(self.refused)),
+        )
+
 
 class CallAudio:
     """The sound of one call; see the module docstring. Not for use from two threads at once.
@@ -305,17 +317,7 @@ class CallAudio:
 
     def statistics(self) -> AudioStatistics:
         """The counters as they are now."""
-        lines = {
-            name: LineStatistics(
-                line.rate,
-                attrs.evolve(line.buffer.counters),
-                line.buffer.waiting_ms,
-                line.buffer.target_ms,
-                line.buffer.drift_ppm,
-                MappingProxyType(dict(line.refused)),
-            )
-            for name, line in self._lines.items()
-        }
+        lines = {name: line.statistics() for name, line in self._lines.items()}
         return AudioStatistics(
             self._listener.statistics(),
             MappingProxyType(lines),

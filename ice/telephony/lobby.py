@@ -20,16 +20,8 @@ from ice.streams.sealed import SealedNetwork
 from ice.telephony.call import Timing
 from ice.telephony.causes import Cause
 from ice.telephony.dial_in import DialIn
-from ice.telephony.lobby_engine import (
-    DialOutRefused,
-    Join,
-    Leave,
-    LobbyCall,
-    LobbyEngine,
-    Order,
-    SayLine,
-    SayStream,
-)
+from ice.telephony.lobby_engine import LobbyEngine
+from ice.telephony.lobby_orders import DialOutRefused, Join, Leave, LobbyCall, Order, SayLine, SayStream
 from ice.telephony.lobby_room import Place, place_of
 from ice.telephony.prompts import Prompts
 from ice.telephony.records import CallRecord
@@ -125,7 +117,7 @@ class Lobby:
     def dial_out(self, channel: str, number: str, who: str) -> UUID:
         """Call a number for a channel (its stream id or its name); who answers is in it. ``number`` is in normal form and allowed by the plan; ``who`` wants it.
 
-        Raises :class:`~ice.telephony.lobby_engine.DialOutRefused`.
+        Raises :class:`~ice.telephony.lobby_orders.DialOutRefused`.
         """
         id, orders = self.engine.dial_out(channel, number, who, self._clock.seconds(), self._wall())
         self._carry(orders)

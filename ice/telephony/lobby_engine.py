@@ -1,14 +1,14 @@
 """Calls that belong to a channel: who dials a number that leads there, and whom the channel calls.
 
-An engine: what comes of trunks and streams goes in, what is to be done comes out as values (:data:`Order`). Each call is a :class:`~ice.telephony.call.Call` whose user is the channel: it answers at once, and lets go at once. A caller is a
+An engine: what comes of trunks and streams goes in, what is to be done comes out as values (:data:`~ice.telephony.lobby_orders.Order`). Each call is a :class:`~ice.telephony.call.Call` whose user is the channel: it answers at once, and lets go at once. A caller is a
 :class:`~ice.telephony.visitor.Visitor`, first at the door, then in a :class:`~ice.telephony.lobby_room.Room`; a room is joined when the first comes in and left when the last has gone and the end of his burst is said.
 
 **Bounds.** Calls of a channel (:data:`~ice.telephony.lobby_room.CALLERS_MAX`, those at the door included, so that nobody fills a gateway with calls that only wait for a code), and of the gateway as a whole (``free``).
 
 **Active and standby.** Only the active gateway of a group takes calls; one that becomes standby ends what it has (``takeover``).
 
-**Found calls.** An answered call to one of our numbers that its trunk still has after our restart goes on, at the door: who was let in before is asked for his code once more, since nobody can say that he ever knew it. Calls that a channel had placed are let go, by the
-switchboard, as all that nobody adopts.
+**Found calls.** An answered call that its trunk still has after our restart goes on: one to a number of ours at the door, where who was let in before is asked for his code once more, since nobody can say that he ever knew it; one that a channel
+had placed in the channel. Trunks know whose call it is by a UUID (:func:`~ice.telephony.lobby_orders.channel_id`).
 """
 
 from __future__ import annotations
@@ -16,22 +16,34 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import attrs
 from twisted.logger import Logger
 
 from ice.errors import LocalError
+from ice.media.playout import Listener
 from ice.printable import printable
 from ice.streams.interface import Datagram
 from ice.telephony import call as life
 from ice.telephony import trunk as trunking
-from ice.telephony.audio import FrameClock, Line
+from ice.telephony.audio import AudioStatistics, FrameClock, Line
 from ice.telephony.call import Call, Direction, Side
 from ice.telephony.causes import Cause
 from ice.telephony.dial_in import DialIn, Door, Key, Visit
+from ice.telephony.lobby_orders import (
+    DialOutRefused,
+    Join,
+    Leave,
+    LobbyCall,
+    Order,
+    SayLine,
+    SayStream,
+    channel_id,
+)
 from ice.telephony.lobby_room import CALLERS_MAX, Place, Room
+from ice.telephony.measures import measured
 from ice.telephony.prompts import Prompts
 from ice.telephony.records import CallRecord
 from ice.telephony.switchboard import AskTrunk, Record
@@ -39,69 +51,6 @@ from ice.telephony.visitor import Visitor
 
 LOOK_S: Final = 0.02  # between two looks while somebody is on a line: a frame
 SHOWN: Final = 40  # characters of a stranger's number in a log
-
-
-@attrs.frozen
-class Join:
-    """Join the stream of a channel."""
-
-    stream: str
-
-
-@attrs.frozen
-class Leave:
-    """Leave the stream of a channel."""
-
-    stream: str
-
-
-@attrs.frozen
-class SayStream:
-    """Send a datagram on a channel."""
-
-    stream: str
-    payload: bytes = attrs.field(repr=False)
-    flags: int
-
-
-@attrs.frozen
-class SayLine:
-    """Sound 20 ms to a line."""
-
-    trunk: str
-    call: UUID
-    samples: bytes = attrs.field(repr=False)
-
-
-Order: TypeAlias = AskTrunk | Record | Join | Leave | SayStream | SayLine
-
-
-class DialOutRefused(LocalError):
-    """The channel cannot call this number now; ``cause`` as records have it."""
-
-    def __init__(self, cause: Cause, message: str) -> None:
-        super().__init__(message)
-        self.cause = cause
-
-
-@attrs.frozen
-class LobbyCall:
-    """A call as people see it: ``state`` of the call, ``where`` the caller is (``ringing``, ``door``, ``channel``), whether he talks; times in seconds."""
-
-    id: UUID
-    direction: Direction
-    number: str
-    dialled: str
-    channel: str
-    name: str
-    alias: str
-    trunk: str
-    who: str
-    state: str
-    where: str
-    talking: bool
-    began: float
-    answered: float | None
 
 
 @attrs.define(eq=False)
@@ -222,8 +171,7 @@ class LobbyEngine:
             case trunking.Offered():
                 return self._dial_in(trunk, report.dialled) is not None
             case trunking.Found():
-                ours = self._dial_in(trunk, report.dialled) is not None
-                return report.call in self._calls or (report.direction is Direction.INCOMING and ours)
+                return report.call in self._calls or self._whose(trunk, report) is not None
             case trunking.Happened() | trunking.Sound():
                 return report.call in self._calls
         return False
@@ -266,7 +214,7 @@ class LobbyEngine:
     def dial_out(
         self, channel: str, number: str, who: str, now: float, unix_s: float
     ) -> tuple[UUID, list[Order]]:
-        """Call ``number`` (in normal form, and allowed) for a channel, by its stream id or its name; ``who`` wants it. Raises :class:`DialOutRefused`."""
+        """Call ``number`` (in normal form, and allowed) for a channel, by its stream id or its name; ``who`` wants it. Raises :class:`~ice.telephony.lobby_orders.DialOutRefused`."""
         dial_in = next(
             (
                 each
@@ -341,6 +289,12 @@ class LobbyEngine:
         found = self._numbers.get(self._normalised(dialled), ())
         return next((each for each in found if each.trunk in ("", trunk)), None)
 
+    def _whose(self, trunk: str, found: trunking.Found) -> DialIn | None:
+        """Which channel's a found call is."""
+        if found.direction is Direction.INCOMING:
+            return self._dial_in(trunk, found.dialled)
+        return next((each for each in self._doors if channel_id(each.channel) == found.user), None)
+
     def _room_for(self, stream: str) -> bool:
         """Whether a channel, and the gateway, have room for one more call."""
         there = sum(each.stream == stream for each in self._calls.values())
@@ -378,16 +332,16 @@ class LobbyEngine:
         return orders + self._feed(caller, life.Answers(Side.USER), now, unix_s)
 
     def _found(self, trunk: str, found: trunking.Found, now: float, unix_s: float) -> list[Order]:
-        """After a restart: an answered call goes on at the door."""
-        dial_in = self._dial_in(trunk, found.dialled)
+        """After a restart: an answered call goes on, at the door where it was not we who called."""
+        dial_in = self._whose(trunk, found)
         if found.call in self._calls:
             return []
         if dial_in is None or not self.active or not self._room_for(dial_in.channel):
             return [AskTrunk(trunk, trunking.HangUp(found.call, Cause.TAKEOVER))]
         age_s = max(0.0, unix_s - found.answered_unix_s)
-        call = Call.adopt(found.call, Direction.INCOMING, now - age_s, self.timing)
+        call = Call.adopt(found.call, found.direction, now - age_s, self.timing)
         record = CallRecord(
-            found.call, Direction.INCOMING, found.number, unix_s - age_s, dialled=found.dialled, trunk=trunk,
+            found.call, found.direction, found.number, unix_s - age_s, dialled=found.dialled, trunk=trunk,
             answered=unix_s - age_s,
         )  # fmt: skip
         caller = _Caller(call, trunk, dial_in, dial_in.channel, found.number, "", "", record, set())
@@ -420,7 +374,12 @@ class LobbyEngine:
             self._part(caller, now)
         for action in actions:
             request = trunking.request_of(
-                call.id, action, number=caller.number, caller=caller.dial_in.number, name=self._name(caller)
+                call.id,
+                action,
+                number=caller.number,
+                caller=caller.dial_in.number,
+                name=self._name(caller),
+                user=channel_id(caller.stream),
             )
             if request is not None:
                 orders.append(AskTrunk(caller.trunk, request))
@@ -504,8 +463,10 @@ class LobbyEngine:
         caller.parted = True
         if caller.visitor is None:
             return
-        caller.record = self._heard(caller)
         room = self._rooms.get(caller.stream)
+        people = room.statistics() if caller.inside and room is not None else Listener().statistics()
+        line = caller.visitor.line.statistics()
+        caller.record = measured(caller.record, AudioStatistics(people, {"line": line}, {}, 0, 0, 0))
         if caller.inside and room is not None:
             room.leave(caller.call.id, now)
         else:
@@ -513,28 +474,6 @@ class LobbyEngine:
         caller.inside = False
         self.bursts += caller.visitor.bursts
         self.floor.update(caller.visitor.refused)
-
-    def _heard(self, caller: _Caller) -> CallRecord:
-        """The record with what the sound counted."""
-        assert caller.visitor is not None
-        buffer = caller.visitor.line.buffer
-        record = attrs.evolve(
-            caller.record,
-            codec="slin",
-            rate=buffer.rate,
-            concealed_ms=buffer.counters.concealed_ms,
-            drift_ppm=buffer.drift_ppm,
-        )
-        room = self._rooms.get(caller.stream)
-        if not caller.inside or room is None:
-            return record
-        heard = room.statistics()
-        there = heard.datagrams + heard.missed
-        return attrs.evolve(
-            record,
-            loss_percent=100 * heard.missed / there if there else 0.0,
-            jitter_ms=max((talker.jitter_ms for talker in heard.talkers), default=0.0),
-        )
 
     def _close(self, caller: _Caller, ended: life.Ended, now: float, unix_s: float) -> list[Order]:
         self.ended[ended.cause] += 1

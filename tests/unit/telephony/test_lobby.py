@@ -14,6 +14,7 @@ from ice.telephony.call import Direction, HangsUp, Holds, Lost, Refuses, Resumes
 from ice.telephony.causes import Cause
 from ice.telephony.dial_in import CODE_S, MAX_CODE, DialIn, Key, Prompt
 from ice.telephony.lobby import DialOutRefused, Lobby
+from ice.telephony.lobby_orders import channel_id
 from ice.telephony.lobby_room import CALLERS_MAX
 from ice.telephony.trunk import Accept, Dial, HangUp, TrunkOrder
 from tests.unit.telephony.hall import HERTZ, STEP, UNIX, Hall, Phone, amount, loud, place
@@ -34,7 +35,7 @@ class AtTheDoor(SynchronousTestCase):
         hall = Hall()
         ada = hall.person("ada")
         phone = hall.call("030 1")
-        self.assertEqual(hall.requests(Accept), [Accept(phone.id)])
+        self.assertEqual(hall.requests(Accept), [Accept(phone.id, channel_id("north"))])
         ada.say(speech(3.0, 2_500.0))
         hall.wait(1.0)
         self.assertEqual(phone.prompts(), [Prompt.CODE])
@@ -409,7 +410,7 @@ class DialOut(SynchronousTestCase):
         hall = Hall()
         ada = hall.person("ada")
         id = hall.lobby.dial_out("North", "+4930", "operator")
-        self.assertEqual(hall.asked, [("t", Dial(id, "+4930", "500", "North"))])
+        self.assertEqual(hall.asked, [("t", Dial(id, "+4930", "500", "North", channel_id("north")))])
         self.assertEqual([call.where for call in hall.lobby.calls()], ["ringing"])
         phone = hall.answer(id)
         hall.wait(1.5)
@@ -573,7 +574,7 @@ class Ends(SynchronousTestCase):
         self.assertEqual(hall.leftovers(), {})
 
     def test_found(self) -> None:
-        """After a restart an answered call goes on at the door: its code is asked once more. On standby it is let go; what a channel had placed is somebody else's."""
+        """After a restart an answered call goes on at the door: its code is asked once more. On standby it is let go."""
         hall = Hall()
         found = trunking.Found(UUID(int=5), Direction.INCOMING, "030 1", UUID(int=0), UNIX - 60, "500")
         phone = hall.phones[found.call] = Phone(hall, found.call, hall.rate)
@@ -590,8 +591,23 @@ class Ends(SynchronousTestCase):
         hall.wait(0.2)
         hall.report(found)
         self.assertEqual(hall.asked[-1], ("t", HangUp(found.call, Cause.TAKEOVER)))
-        placed = trunking.Found(UUID(int=6), Direction.OUTGOING, "030 1", UUID(int=0), UNIX - 60, "500")
-        self.assertFalse(hall.lobby.takes("t", placed))
+        nobodys = trunking.Found(UUID(int=6), Direction.OUTGOING, "030 1", UUID(int=0), UNIX - 60, "500")
+        self.assertFalse(hall.lobby.takes("t", nobodys))
+
+    def test_found_that_we_had_placed(self) -> None:
+        """A call that the channel had placed goes on in the channel; it is ours by the name that its trunk kept."""
+        hall = Hall()
+        placed = trunking.Found(UUID(int=6), Direction.OUTGOING, "030 1", channel_id("north"), UNIX - 60)
+        phone = hall.phones[placed.call] = Phone(hall, placed.call, hall.rate)
+        self.assertTrue(hall.report(placed))
+        hall.wait(1.2)
+        self.assertEqual(
+            (phone.prompts()[:2], hall.lobby.status()["inside"]), ([Prompt.CALLED, Prompt.WELCOME], 1)
+        )
+        phone.hang_up()
+        hall.wait(0.1)
+        record = hall.records[placed.call]
+        self.assertEqual((record.direction, record.answered), (Direction.OUTGOING, UNIX - 60))
 
     def test_twice_the_same(self) -> None:
         """A call manager that names two calls alike loses neither."""
