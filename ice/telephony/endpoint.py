@@ -16,7 +16,7 @@ from ice.errors import LocalError
 from ice.telephony.call import Action, Call, Event, Lost, Release, Released, Side, Timing
 from ice.telephony.envelope import Letter
 from ice.telephony.messages import Body, Kind, body_of
-from ice.telephony.post import Delivered, Mail, Output, Post, Returned, Undelivered
+from ice.telephony.post import Delivered, Elsewhere, Mail, Output, Post, Returned, Undelivered
 
 
 class Entry(Protocol):
@@ -72,6 +72,9 @@ class Endpoint(ABC, Generic[E, O]):
                         orders += self._unheard()
                     if call in self._calls:
                         orders += self._feed(self._calls[call], Lost(self._far), now, unix_s)
+                case Elsewhere(call):
+                    if call in self._calls:
+                        orders += self._elsewhere(self._calls[call], now, unix_s)
         for entry in list(self._calls.values()):  # what was said last has been confirmed
             if entry.call.over and not self._post.is_open(entry.call.id):
                 orders += self._feed(entry, Released(self._far), now, unix_s)
@@ -98,6 +101,10 @@ class Endpoint(ABC, Generic[E, O]):
 
     def _unheard(self) -> Sequence[O]:
         """The far side did not confirm a message."""
+        return ()
+
+    def _elsewhere(self, entry: E, now: float, unix_s: float) -> Sequence[O | Mail]:
+        """Another program of ours has acted in a call."""
         return ()
 
     @abstractmethod

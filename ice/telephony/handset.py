@@ -264,6 +264,12 @@ class Handset(Endpoint[_Entry, Order]):
         self._hello_at = float("-inf")
         return self._lose_gateway("the gateway does not confirm what we say")
 
+    def _elsewhere(self, entry: _Entry, now: float, unix_s: float) -> list[Order]:
+        """Another telephone of the person has taken the call, or refused it: this one stops ringing, and says nothing."""
+        if entry.call.direction is life.Direction.OUTGOING or entry.call.answered:
+            return []
+        return self._feed(entry, life.HangsUp(life.Side.LINE, Cause.ANSWERED_ELSEWHERE), now, unix_s)
+
     def _letter(self, letter: Letter, now: float, unix_s: float) -> list[Order]:
         kind, body = letter.header.kind, letter.body
         if kind is Kind.HERE:

@@ -147,7 +147,7 @@ class Phone:
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
         _, me = role_and_id(credentials.certificate)
-        post = Post(Envelopes(credentials, trust), wall())
+        post = Post(Envelopes(credentials, trust), wall(), shared=True)
         self.group = group
         self.alias = alias
         #: Samples that :meth:`pull` has given since a call's sound began; none before it.

@@ -14,6 +14,9 @@ A call is begun by ``dial`` and ``offer`` alone; ``adopt``, which only gateways 
 are over are remembered for as long as any of their messages could be played again. ``ack`` and ``error`` repeat the id of what they answer, 64 random bits, so they are fresh by
 themselves, and somebody whose clock is wrong hears it. After a restart nothing is remembered, so what would begin a call must be newer than our start.
 
+**Several programs.** A person may run more than one under the same identity, on one stream (``shared``). What is said of a call that one of them does not know may be another's, so it says nothing of it;
+and a confirmation of what it has not said tells it that another one has acted (:class:`Elsewhere`).
+
 **Bounds.** Every sender has a budget of messages, counted by the name that its link gives it before anything costly is done, and by its identity afterwards; so have calls in all. Where there
 is no room, new calls are refused (``full``) and nothing is forgotten early.
 """
@@ -87,7 +90,14 @@ class Returned:
     refusal: Refusal
 
 
-Output: TypeAlias = Mail | Delivered | Undelivered | Returned
+@attrs.frozen
+class Elsewhere:
+    """The far side confirmed something of this call that we have not said: another program of ours has."""
+
+    call: UUID
+
+
+Output: TypeAlias = Mail | Delivered | Undelivered | Returned | Elsewhere
 
 
 @attrs.define
@@ -134,16 +144,18 @@ class _Budgets:
 
 
 class Post:
-    """One end's messages; see the module docstring. ``started_unix_s``: when this end began to listen."""
+    """One end's messages; see the module docstring. ``started_unix_s``: when this end began to listen; ``shared``: whether other programs of the same identity may be there."""
 
     def __init__(
         self,
         envelopes: Envelopes,
         started_unix_s: float,
         *,
+        shared: bool = False,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._envelopes = envelopes
+        self._shared = shared
         self._started_ms = int(started_unix_s * 1000)
         self._random_bytes = random_bytes
         self._talks: dict[UUID, _Talk] = {}
@@ -295,7 +307,7 @@ class Post:
                     self.refused["over"] += 1  # it may have missed our confirmation
                     return [self._ack(letter, back, unix_s)]
                 return self._unknown(letter, back, "over", unix_s)
-            if header.kind not in BEGINNING or header.n:
+            if header.kind not in BEGINNING or header.n or (self._shared and header.kind is Kind.ADOPT):
                 return self._unknown(letter, back, "unknown-call", unix_s)
             if header.ms < self._started_ms:
                 text = "this end was started after that was said; if you said it just now, one of the two clocks is wrong"
@@ -342,7 +354,9 @@ class Post:
         talk = self._mine(call, letter)
         message = self._find(talk, letter)
         if talk is None or message is None:
-            return self._refuse("ack")
+            self.refused["ack"] += 1
+            others = self._shared and talk is not None and letter.header.n >= talk.next_out
+            return [Elsewhere(call)] if others else []
         talk.waiting.remove(message)
         self.confirmed += 1
         for later in talk.waiting:  # what came before its turn need not wait for its time
@@ -386,7 +400,7 @@ class Post:
 
     def _unknown(self, letter: Letter, back: str, why: str, unix_s: float) -> list[Output]:
         text = "nothing is known of this call, or it is over"
-        if unix_s * 1000 < self._started_ms + SETTLE_S * 1000:
+        if self._shared or unix_s * 1000 < self._started_ms + SETTLE_S * 1000:
             return self._refuse(why)
         return [*self._refuse(why), *self._error(letter, back, Code.UNKNOWN_CALL, text, unix_s)]
 

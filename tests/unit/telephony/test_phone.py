@@ -36,16 +36,20 @@ class World:
         self.seen: list[Any] = []
         self.voice: Pcm | None = None  # what is said, over and over; none: nothing comes of the person
         self.heard: list[Pcm] = []
+        self.on: Any = self.seen.append
         self._turns = 0
         self.phone = self.make("ada")
         self.phone.start()
         self.run(0.1)
 
-    def make(self, name: str) -> Phone:
+    def make(self, name: str, see: Any = None) -> Phone:
         return Phone(
-            self.clock, self.network, GROUP, credentials(name), trust, self.seen.append,
+            self.clock, self.network, GROUP, credentials(name), trust, see or self.see,
             wall=lambda: UNIX + self.clock.seconds(), alias=name,
         )  # fmt: skip
+
+    def see(self, seen: Any) -> None:
+        self.on(seen)
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / STEP)):
@@ -378,10 +382,34 @@ class PhoneTests(SynchronousTestCase):
             if isinstance(seen, Incoming):
                 world.phone.answer()
 
-        world.phone._see = answer
+        world.on = answer
         world.phone.dial("104")
         world.run(4.0)
         statistics = world.phone.statistics
         assert statistics is not None
         self.assertGreater(statistics.sent, 40)
         self.assertEqual(world.phone.talking, True)
+
+    def test_two_programs(self) -> None:
+        """Two telephones of one person both ring; the one that is not taken stops, and neither spoils the other's call."""
+        world = World()
+        other_seen: list[Any] = []
+        other = world.make("ada", other_seen.append)
+        other.start()
+        world.run(20.0)  # after what a program that was just started lets pass
+        world.phone.dial("104")
+        world.run(3.0)
+        self.assertIsNotNone(world.phone.call)
+        self.assertEqual(len([each for each in other_seen if isinstance(each, Incoming)]), 1)
+        self.assertTrue(world.phone.answer())
+        world.run(1.0)
+        overs = [each.ended.cause for each in other_seen if isinstance(each, Over)]
+        self.assertEqual((overs, other.call), ([Cause.ANSWERED_ELSEWHERE], None))
+        self.assertTrue(world.phone.talking)
+        assert world.exchange is not None
+        self.assertTrue(world.phone.press("1"))
+        world.run(10.0)
+        self.assertTrue(world.phone.talking)
+        world.phone.hang_up()
+        world.run(0.5)
+        self.assertEqual(world.half_open(), 0)
