@@ -176,7 +176,7 @@ class Switchboard(Endpoint[_Entry, Order]):
         self.ended: Counter[Cause] = Counter()
         self._plan = plan
         self._max_calls = max_calls
-        self._elsewhere = elsewhere
+        self._others = elsewhere
         self._random_bytes = random_bytes
         self._users: dict[tuple[str, str, UUID], tuple[Correspondent, float]] = {}
         self._here_at = 0.0
@@ -216,7 +216,7 @@ class Switchboard(Endpoint[_Entry, Order]):
     @property
     def full(self) -> bool:
         """Whether there are as many calls as may be."""
-        return len(self._calls) + self._elsewhere() >= self._max_calls
+        return len(self._calls) + self._others() >= self._max_calls
 
     def configure(self, plan: Plan, timing: life.Timing, max_calls: int) -> None:
         """Go on by another plan and other limits; calls that stand keep their times."""
