@@ -1,7 +1,7 @@
 """Members of server groups in one process, for bench/election.py.
 
-``election_member.py INTERFACE CYCLE SIZE ID[,ID…] GROUPS``: the members ID (numbers from 0; the lower, the higher their priority) of GROUPS groups of SIZE members, by multicast, each with a socket of its own.  It prints ``active T`` and
-``standby T`` (``CLOCK_BOOTTIME``) for the first group. SIGTERM: an orderly stop.
+``election_member.py INTERFACE CYCLE SIZE ID[,ID…] GROUPS [documented]``: the members ID (numbers from 0; the lower, the higher their priority) of GROUPS groups of SIZE members, by multicast, each with a socket of its own.  Ballots name
+the leader; with ``documented`` those of every second group do not.  It prints ``active T GROUP`` and ``standby T GROUP`` (``CLOCK_BOOTTIME``). SIGTERM: an orderly stop.
 """
 
 import itertools
@@ -32,12 +32,11 @@ def uuid(*words: object) -> str:
 class Work:
     """Tells when it is what."""
 
-    def __init__(self, loud: bool) -> None:
-        self.loud = loud
+    def __init__(self, group: int) -> None:
+        self.group = group
 
     def _tell(self, what: str) -> None:
-        if self.loud:
-            print(what, f"{time.clock_gettime(time.CLOCK_BOOTTIME):.6f}", flush=True)
+        print(what, f"{time.clock_gettime(time.CLOCK_BOOTTIME):.6f}", self.group, flush=True)
 
     def active(self) -> None:
         self._tell("active")
@@ -58,17 +57,25 @@ def main() -> None:
 
     shorten(steady(reactor), descriptors())
     anything: Any = reactor
-    interface, cycle, size, numbers, groups = sys.argv[1:]
+    interface, cycle, size, numbers, groups, *rule = sys.argv[1:]
     watch = InterfaceWatch(reactor)
     airs = {number: Air(reactor, place_of(interface), watch=watch) for number in map(int, numbers.split(","))}
     elections, wheel = [], Wheel(anything)
     for at, (number, air) in itertools.product(range(int(groups)), airs.items()):
         members = tuple(Member(uuid("member", at, each), f"m{each}") for each in range(int(size)))
         salt = sha256(b"%d" % at).digest()
-        group = Group(uuid("group", at), members, Quorum.MAJORITY, float(cycle), (salt,), f"g{at}")
+        group = Group(
+            uuid("group", at),
+            members,
+            Quorum.MAJORITY,
+            float(cycle),
+            (salt,),
+            f"g{at}",
+            not (rule and at % 2),
+        )
         way = MulticastWay(air, group.id, keyring_of(group), wall=time.time)
         ways = (NoWay("rallypoint", "not used here"), way)
-        elections.append(Election(anything, group, members[number].id, Work(at == 0), ways, wheel=wheel))
+        elections.append(Election(anything, group, members[number].id, Work(at), ways, wheel=wheel))
 
     def begin() -> None:
         for at, each in enumerate(elections):  # as if they had been started at any time
