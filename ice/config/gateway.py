@@ -26,7 +26,7 @@ from ice.config.fields import (
     within_bytes,
 )
 from ice.config.groups import DialledAddress, IdField
-from ice.config.patches import MAX_MISSIONS
+from ice.config.patches import MAX_CLEAR, MAX_MISSIONS
 from ice.config.reflector import StreamId
 from ice.net.addresses import Address, AddressError, parse_address
 from ice.printable import printable
@@ -356,7 +356,16 @@ class GatewaySettings(Section):
     missions: Annotated[Listed[FileName], RESTART] = Field(
         (),
         max_length=MAX_MISSIONS,
-        description="Mission files (not sealed with a password) that say how the channels of dial-in are coded and sealed; others are Opus in clear.",
+        description="Mission files that say how the channels of dial-in are coded and sealed; a channel of no mission has to be named in gateway.clear.",
+    )
+    password_file: Annotated[OptionalFileName, RESTART] = Field(
+        None,
+        description="File with the passwords of missions that are sealed, one a line; nobody else may read it. Empty: none is sealed.",
+    )
+    clear: Annotated[Listed[Pattern], RESTART] = Field(
+        (),
+        max_length=MAX_CLEAR,
+        description="Patterns (* ?) of streams of no mission that are in clear (Opus, half duplex): what callers say goes out on them for everybody to hear.",
     )
     control: ControlSettings = Field(default_factory=ControlSettings)
     http: GatewayHttpSettings = Field(default_factory=GatewayHttpSettings)

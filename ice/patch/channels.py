@@ -185,10 +185,11 @@ class _Missions:
 
 
 class Passwords:
-    """The passwords in a file, for missions that are sealed; read when the first of these is met. Each mission is tried with each."""
+    """The passwords in a file, which ``setting`` names, for missions that are sealed; read when the first of these is met. Each mission is tried with each."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, setting: str = "patch.password_file") -> None:
         self._path = path
+        self._setting = setting
         self._words: tuple[str, ...] | None = None
 
     def open(self, path: Path) -> Reading:
@@ -198,7 +199,7 @@ class Passwords:
         except PasswordNeeded:
             if self._path is None:
                 raise LocalError(
-                    f"{path}: this mission is sealed with a password; write that into a file (mode 0600) and name it in patch.password_file"
+                    f"{path}: this mission is sealed with a password; write that into a file (mode 0600) and name it in {self._setting}"
                 ) from None
         if self._words is None:
             self._words = read_passwords(self._path)
@@ -206,7 +207,7 @@ class Passwords:
             with contextlib.suppress(WrongPassword):
                 return open_mission(str(path), word)
         raise LocalError(
-            f"{path}: none of the passwords in {self._path} opens this mission (patch.password_file), or it was altered"
+            f"{path}: none of the passwords in {self._path} opens this mission ({self._setting}), or it was altered"
         )
 
 

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from ice.telephony import trunk as trunking
 from ice.telephony.call import Timing
 from ice.telephony.causes import Cause
+from ice.telephony.lobby_orders import LobbyCall
 from ice.telephony.plan import NumberPlan
 
 
@@ -23,14 +24,6 @@ class TrunkDriver(trunking.Trunk, Protocol):
 
     def stop(self) -> Deferred[None]:
         """Let go of the call manager; fires when nothing is left in the reactor."""
-
-
-class LobbyCall(Protocol):
-    """A channel's call, as people see it (:class:`ice.telephony.lobby_engine.LobbyCall`)."""
-
-    @property
-    def who(self) -> str:
-        """Who wanted it, empty for a caller."""
 
 
 class Lobby(Protocol):

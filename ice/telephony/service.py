@@ -240,6 +240,10 @@ class Gateway(Service):
         """The rate of a trunk's lines, Hz."""
         return self.trunks[trunk].rate
 
+    def normal(self, number: str) -> str | None:
+        """A number's normal form by the plan as it is now; None for no number."""
+        return self.rules.plan.normal(number)
+
     def free(self) -> bool:
         """Whether one more call may be."""
         return not self.board.full

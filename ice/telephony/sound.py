@@ -223,6 +223,11 @@ class Sounds:
 
     # -- what is known
 
+    def take_latest(self) -> float:
+        """How late the timer was at worst since this was asked last, seconds."""
+        latest, self.latest_s = self.latest_s, 0.0
+        return latest
+
     def statistics(self, call: UUID) -> AudioStatistics | None:
         """What a call's sound has counted; None for a call that has none."""
         sound = self._sounds.get(call)

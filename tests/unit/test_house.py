@@ -39,7 +39,15 @@ LAYERS = [
     ),
     ("services", ["ice.reflector.recorder"]),
     ("services", ["ice.patch.control", "ice.patch.elected", "ice.patch.joint", "ice.patch.status"]),
-    ("services", ["ice.telephony.connect", "ice.telephony.loopback_trunk", "ice.telephony.mailroom"]),
+    (
+        "services",
+        [
+            "ice.telephony.connect",
+            "ice.telephony.control",
+            "ice.telephony.loopback_trunk",
+            "ice.telephony.mailroom",
+        ],
+    ),
     ("services", ["ice.telephony.seams", "ice.telephony.sound", "ice.telephony.status"]),
     ("services", ["ice.telephony.lobby", "ice.telephony.phone"]),
     ("mechanisms", ["ice.patch.channels", "ice.patch.store"]),  # know our configuration, and the disk

@@ -14,3 +14,6 @@ patch = ServiceMaker(
     "Join channels, so that their people hear each other.",
     "ice-patch",
 )
+gateway = ServiceMaker(
+    "ice gateway", "ice.daemons.gateway", "Telephone calls for people and channels.", "ice-gateway"
+)
