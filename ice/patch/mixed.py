@@ -205,6 +205,7 @@ class MixedPatch(AnewPatch):
             speaker.press(talk, emergency, at)
         if digits:
             speaker.dial(digits, at)
+        speaker.voices(len(ranks))
         return self._send((stream,), speaker.say(party.limiter.limit(mix), at), at, unix_s)
 
     def _way(self, others: list[tuple[str, _Party]]) -> tuple[tuple[bytes, ...], list[tuple[str, _Party]]]:

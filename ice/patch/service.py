@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -38,6 +38,7 @@ from ice.patch.totals import Totals
 from ice.streams.rallypoint import RallypointNetwork
 
 PULSE_S: Final = 1.0  # how often circles are told, and a list that the group has not got yet is offered again
+KEEP_AGAIN_S: Final = 10  # after the disk refused the list
 SETTLE_S: Final = 2.0  # after a take-over what comes back may be the last words of the server that was active
 BY_FILES: Final = "the configuration"
 Change = Callable[[PatchList, int, Mapping[str, Channel]], tuple[PatchList, Audit]]
@@ -62,7 +63,7 @@ class Shared(Protocol):
 class PatchServer(Service):
     """One patch server. ``network`` is not started yet; it must be a satellite's, since others' datagrams are passed on.
 
-    ``group_id`` is the group of servers that serve the same list, or our own id. Raises :class:`LocalError` where the list is there and cannot be read.
+    ``group_id`` is the group of servers that serve the same list, or our own id.
     """
 
     _log = Logger()
@@ -91,6 +92,8 @@ class PatchServer(Service):
         self.started_at: float | None = None
         #: Changes that were asked for, by what became of them: ``done`` or the reason.
         self.asked: Counter[str] = Counter()
+        #: Why the list is not on the disk, empty where it is.
+        self.unkept = ""
         self._store = store
         self._reactor = reactor
         self._wall = wall
@@ -98,6 +101,7 @@ class PatchServer(Service):
         self._locks = Locks()
         self._may_act: Callable[[], bool] | None = None
         self._unpublished = False
+        self._keep_again_at = math.inf
         self._active_since = -math.inf
         self._gone = Totals()
         self._pulse = LoopingCall(self._beat)
@@ -110,7 +114,7 @@ class PatchServer(Service):
         """Link to the Rallypoints, read what the files say, and serve."""
         super().startService()  # type: ignore[no-untyped-call]
         self.started_at = self._reactor.seconds()
-        self._sow()
+        self._sow(must_keep=False)
         self._serve()
         self.network.start()
         self._pulse.start(PULSE_S, now=False)
@@ -164,7 +168,7 @@ class PatchServer(Service):
         """Another server of the group has changed the list. Raises :class:`~ice.errors.RemoteError` for what is none."""
         listing = self.listing.merge(decode(body))
         if listing != self.listing:
-            self._take(listing, offer=False)  # in the middle of being told
+            self._take(listing, offer=False, must_keep=False)  # in the middle of being told
             self._log.info("the group's list has {patches} patches", patches=len(listing.entries))
         self._unpublished = encode(listing) != body
 
@@ -255,9 +259,21 @@ class PatchServer(Service):
         tell = self._log.info if audit.refusal is None else self._log.warn
         tell("audit {line}", line=audit.line())
 
-    def _take(self, listing: PatchList, said: Iterable[Patch] | None = None, *, offer: bool = True) -> None:
-        """This is the list from now on."""
-        self._store.keep(listing, said)
+    def _take(
+        self,
+        listing: PatchList,
+        said: tuple[Patch, ...] | None = None,
+        *,
+        offer: bool = True,
+        must_keep: bool = True,
+    ) -> None:
+        """This is the list from now on; without ``must_keep`` also where it cannot be kept on the disk, which is tried again."""
+        try:
+            self._keep(listing, said)
+        except LocalError as error:
+            if must_keep:
+                raise
+            self._cannot_keep(error)
         self.listing = listing
         self._unpublished = self.shared is not None
         if offer:
@@ -265,12 +281,29 @@ class PatchServer(Service):
         if self.running:
             self._serve()
 
-    def _sow(self) -> None:
+    def _keep(self, listing: PatchList, said: tuple[Patch, ...] | None) -> None:
+        # What the files said belongs to the list: if that was not kept, neither was this.
+        self._store.keep(listing, self._said if said is None and self.unkept else said)
+        if self.unkept:
+            self._log.info("the list of patches is on the disk again")
+        self.unkept, self._keep_again_at = "", math.inf
+
+    def _cannot_keep(self, error: LocalError) -> None:
+        if self.unkept != str(error):
+            self._log.error(
+                "the list of patches cannot be kept: {why}; it is served as it is, people's changes are refused until it can be, and this is tried again every {wait} s",
+                why=str(error),
+                wait=KEEP_AGAIN_S,
+            )
+        self.unkept = str(error)
+        self._keep_again_at = self._reactor.seconds() + KEEP_AGAIN_S
+
+    def _sow(self, *, must_keep: bool = True) -> None:
         """Do what the files say anew."""
         wanted, ms = self.plan.patches, self._ms()
         listing, audits = self.listing.sown(wanted, self._said, by=BY_FILES, ms=ms, facts=self.plan.channels)
         if listing is not self.listing or wanted != self._said:
-            self._take(listing, wanted)
+            self._take(listing, wanted, must_keep=must_keep)
             self._said = wanted
         for audit in audits:
             self._note(audit)
@@ -364,6 +397,11 @@ class PatchServer(Service):
                     through=f" (through {', '.join(loop.through)})" if loop.through else "",
                 )
         self._offer()
+        if self._reactor.seconds() >= self._keep_again_at:
+            try:
+                self._keep(self.listing, self._said)
+            except LocalError as error:
+                self._cannot_keep(error)
 
 
 def _alike(before: Mapping[str, Channel], after: Mapping[str, Channel]) -> bool:

@@ -6,6 +6,7 @@ import random
 from typing import Final
 
 from ice.errors import LocalError
+from ice.media import opus
 from ice.media.burst import Sending
 from ice.media.codecs import Encoder, Pcm
 from ice.media.dtmf import Dialer
@@ -22,6 +23,7 @@ class Speaker:
         self, voice: Voice, coder: Encoder, ssrc: int, talk: Talk, chance: random.Random | None = None
     ) -> None:
         self._sender = voice.sender(coder, talk, ssrc, chance)
+        self._coder = coder
         self._clock_rate = coder.codec.clock_rate
         self._keys = voice.payload_types.telephone_event is not None
         self._dialer: Dialer | None = None
@@ -52,6 +54,11 @@ class Speaker:
         if self._sender.talk != talk or self._sender.emergency != emergency:
             self._sender.talk = talk
             self._sender.emergency = emergency
+
+    def voices(self, count: int) -> None:
+        """How many there are in the sound from now on; see :meth:`ice.media.opus.Encoder.voices`."""
+        if isinstance(self._coder, opus.Encoder):
+            self._coder.voices(count)
 
     def say(self, pcm: Pcm, now: float) -> list[Sending]:
         """The datagrams that have become whole with this sound, and those of keys that are due."""

@@ -65,6 +65,7 @@ def status_of(server: PatchServer, id: str) -> dict[str, Any]:
         ][:MAX_TALKERS],
         "loops": {id: dict(status.loops) for id, status in running.items() if status.loops},
         "changes": dict(server.asked),
+        "trouble": f"the list is not on the disk: {server.unkept}" if server.unkept else "",
     }
 
 
@@ -93,6 +94,11 @@ def add_metrics(metrics: Metrics, server: PatchServer) -> None:
     gauge(begin + "uptime_seconds", "Time since the start.", lambda: server.uptime_s)
     gauge(begin + "active", "1 while it speaks, 0 as a standby.", lambda: float(server.is_active))
     gauge(begin + "links", "Links to Rallypoints.", lambda: len(server.network.homes))
+    gauge(
+        begin + "list_kept",
+        "1 while the list is on the disk, 0 where the disk refuses it.",
+        lambda: float(not server.unkept),
+    )
     gauge(
         begin + "patches",
         "Patches of the list, by state.",

@@ -3,7 +3,8 @@
 Both are whole or not there, whatever happens: they are written under other names, flushed to the disk, and renamed, the list first. A change counts when it is on the disk: what cannot be kept is
 refused. Dying between the two renames loses nothing, since what the files say is then compared once more, with what has been done already.
 
-A list that cannot be read is left under another name (``….bad``), and the server begins with what the files say.
+**Coasting.** Whatever is found, the server starts: patches must not fall silent for a damaged disk. A list that cannot be read (damaged, cut short, of a newer version, not ours to read) is left under
+another name (``….bad``), the log says what is lost and how to have it back, and the server begins with what the files say.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from ice.errors import IceError, LocalError
+from ice.errors import IceError
 from ice.patch.listing import MAX_BYTES, Entry, PatchList, encode
 from ice.patch.parsing import decode
 from ice.patch.plan import Patch
@@ -55,25 +56,40 @@ class Store:
         write(drafts, replace=True)
 
     def _read(self, path: Path) -> PatchList | None:
+        for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed while it wrote
+            with contextlib.suppress(OSError):
+                left.unlink()
         try:
             with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
-        except FileNotFoundError:
+            return decode(data)
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise LocalError(
-                f"{path}: the list of patches cannot be read: {error.strerror or error}"
-            ) from None
-        try:
-            return decode(data)
+            why = f"it cannot be read: {error.strerror or error}"
         except IceError as error:
-            spare = path.with_name(f"{path.name}.bad")
-            self._log.error(
-                "{path} is no list of patches and is {spare} now: {why}",
-                path=str(path),
-                spare=spare.name,
-                why=str(error),
+            why = str(error)
+        self._put_aside(path, why)
+        return None
+
+    def _put_aside(self, path: Path, why: str) -> None:
+        spare = path.with_name(f"{path.name}.bad")
+        try:
+            path.replace(spare)
+            where = f"is {spare.name} now"
+        except OSError as error:
+            where = f"cannot be put aside: {error.strerror or error}"
+        if path == self.listing_path:
+            lost = (
+                "patches that people made, changed or deleted are as the configuration has them, or as the server group has them; "
+                f"to go back: stop the server, mend {spare}, move it to {path.name}, start"
             )
-            with contextlib.suppress(OSError):
-                path.replace(spare)
-            return None
+        else:
+            lost = "patches of the configuration are taken for new ones: those that are in the list stay as they are"
+        self._log.error(
+            "{path} is no list of patches, and {where} ({why}): {lost}",
+            path=str(path),
+            where=where,
+            why=why,
+            lost=lost,
+        )

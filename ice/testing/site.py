@@ -16,6 +16,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from uuid import UUID
 
@@ -156,11 +157,17 @@ class Site:
         return Trust.read([self.pki / "authority.pem"], self.pki / "revoked.pem", datetime.now(UTC))
 
     def issue(
-        self, name: str, role: Role = Role.CLIENT, now: datetime | None = None, days: float = 365
+        self,
+        name: str,
+        role: Role = Role.CLIENT,
+        now: datetime | None = None,
+        days: float = 365,
+        addresses: Sequence[str] = (),
     ) -> Member:
-        """Somebody more, with a configuration ``NAME.toml``."""
+        """Somebody more, with a configuration ``NAME.toml``; ``addresses`` are named by the certificate."""
         present = datetime.now(UTC)
-        entry = self._authority.issue(name, role, now or present, days=days)
+        literal = tuple(map(ip_address, addresses))
+        entry = self._authority.issue(name, role, now or present, days=days, addresses=literal)
         if now is not None:
             self._authority.refresh(present)  # a list signed tomorrow would be worth a warning
         return self._admit(entry)

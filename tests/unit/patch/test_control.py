@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from ice.observe.control_socket import SocketProtocol
 from ice.patch.control import MAX_SOUND, control_of
 from ice.patch.plan import Patch
 from ice.patch.service import PatchServer
+from ice.patch.store import Store
 from tests.unit.patch.test_service import Stage
 
 
@@ -112,6 +115,73 @@ class Asked(Stage):
                 (answer["ok"], answer.get("reason"), answer.get("code")), (False, reason, code), request[:80]
             )
             self.assertTrue(answer["error"])
+
+    def test_two_at_once(self) -> None:
+        """Of two who read the same revision and change it the first wins, and the other is told; of two who switch on what shares a stream, too."""
+        _, control = self.control(Patch.of("ab", "ab", enabled=False), Patch.of("bc", "bc", enabled=False))
+        change = line(do="change", id="ab", patch={"name": "mine"}, if_revision=1)
+        first, second = told(control, change, by="ada"), told(control, change, by="ben")
+        self.assertEqual((first[0]["ok"], second[0]["reason"]), (True, "changed"))
+        [on] = told(control, line(do="activate", id="ab"), by="ada")
+        [off] = told(control, line(do="activate", id="bc"), by="ben")
+        self.assertEqual((on["ok"], off["reason"]), (True, "loop"))
+        answers = told(
+            control,
+            line(do="delete", id="ab"),
+            line(do="activate", id="ab"),
+            line(do="delete", id="ab"),
+            line(do="create", patch={"id": "ab", "streams": ["a", "b"], "enabled": False}),
+            line(do="deactivate", id="ab"),
+            line(do="change", id="ab", patch={"enabled": True, "streams": ["a", "c"]}),
+            line(do="activate", id="bc"),
+        )
+        self.assertEqual(
+            [answer.get("reason", answer["ok"]) for answer in answers],
+            [True, "unknown", "unknown", True, True, True, "loop"],
+        )
+
+    def test_interleaved(self) -> None:
+        """See :meth:`interleave`."""
+        for seed in range(30):
+            self.folder = Path(self.mktemp())
+            self.interleave(random.Random(seed))
+
+    def interleave(self, chance: random.Random) -> None:
+        """Two clients whose requests come in pieces, between each other's: each gets its answers in order, no stream is in two patches that stand, and the disk has what is served."""
+        server, control = self.control()
+        people = []
+        for name in ("ada", "ben"):
+            asked = [self.something(chance) for _ in range(12)]
+            protocol, transport = SocketProtocol(control, lambda _: None), StringTransport()
+            protocol.makeConnection(transport)
+            protocol._asker = Asker(name)
+            people.append((protocol, transport, b"".join(asked)))
+        left = [data for *_, data in people]
+        while any(left):
+            at = chance.choice([index for index, data in enumerate(left) if data])
+            size = chance.randrange(1, 120)
+            people[at][0].dataReceived(left[at][:size])
+            left[at] = left[at][size:]
+        for protocol, transport, _ in people:
+            protocol.setTimeout(None)  # type: ignore[no-untyped-call]
+            self.assertEqual(len(transport.value().splitlines()), 12)
+        served = [stream for id in server.joints for stream in server.listing.entries[id].patch.stream_ids]
+        self.assertEqual(len(served), len(set(served)))
+        self.assertEqual(
+            {id for id, entry in server.listing.entries.items() if entry.patch.enabled}, set(server.joints)
+        )
+        self.assertEqual(Store(self.folder).read()[0], server.listing)
+        server.stopService()
+
+    def something(self, chance: random.Random) -> bytes:
+        """A request that may be right or wrong."""
+        id, streams = chance.choice(("p", "q", "r")), chance.sample("abcd", chance.randrange(1, 4))
+        do = chance.choice(("create", "change", "activate", "deactivate", "delete", "dance"))
+        if do == "create":
+            return line(do=do, patch={"id": id, "streams": streams, "enabled": chance.random() < 0.7})
+        if do == "change":
+            return line(do=do, id=id, patch={"streams": streams}, if_revision=chance.randrange(1, 4))
+        return line(do=do, id=id)
 
     def test_announced(self) -> None:
         """Sound follows its request, in whatever pieces it comes, and the next request follows it."""
