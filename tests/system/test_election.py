@@ -21,6 +21,7 @@ from uuid import uuid4
 import attrs
 import pytest
 
+from ice.election.ballot import Ballot, encode
 from ice.security.certificates import Role
 
 from .lan import Lan
@@ -274,15 +275,13 @@ def test_watch(stage: Stage) -> None:
 
 
 def test_hostile_ballots(stage: Stage) -> None:
-    """Forged, replayed, oversized, foreign and nonsense on the multicast group: counted, and nothing changes."""
+    """Forged, replayed, oversized, foreign, of another time and nonsense on the multicast group: counted, and nothing changes."""
     stage.whole()
-    index_of = lambda: socket.if_nametoindex("eth0")  # noqa: E731
-
     def open_it() -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(BALLOTS)
-        member = struct.pack("=4s4si", socket.inet_aton(BALLOTS[0]), bytes(4), index_of())
+        member = struct.pack("=4s4si", socket.inet_aton(BALLOTS[0]), bytes(4), socket.if_nametoindex("eth0"))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, member)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
@@ -296,23 +295,42 @@ def test_hostile_ballots(stage: Stage) -> None:
         ballot = sock.recv(2_048)
     time.sleep(3 * CYCLE_S)  # so that newer ones have come
     terms = [stage.status(name)["details"]["term"] for name in NAMES]
+    told = [stage.said(name, what) for name in NAMES for what in ("active", "standby")]
     forged = re.sub(rb'"votes":\d+', b'"votes":99', ballot)
     resigned = re.sub(rb'"votes":\d+', b'"resigned":true,"votes":-1', ballot).replace(
         GROUP_ID.encode(), b"0" * 36, 1
     )
     hostile = [ballot, forged, resigned, ballot.replace(GROUP_ID.encode(), str(uuid4()).encode())]
     hostile += [b"{" * 1_201, b"{}", b'{"id":1.5}', b"\0" * 100, b"\1{}", secrets.token_bytes(300)]
+    hostile += [ballot[:-1] + b',"votes":99}', ballot.replace(b'"hmac"', b'"HMAC"'), ballot[:100]]
+    salt = bytes.fromhex(
+        (stage.folder / "election.salt").read_text()
+    )  # what comes now is signed as it should be
+    claim = Ballot(stage.ids["c"], 99, time.time_ns() // 1_000_000, (GROUP_ID,), (GROUP_ID,), True, stage.ids["c"], 200, 1, hears=3)  # fmt: skip
+    hostile += [encode(attrs.evolve(claim, ms=claim.ms + ahead), salt) for ahead in (3_600_000, -3_600_000)]
+    hostile += [encode(attrs.evolve(claim, id=str(uuid4())), salt)]
     for _ in range(20):
         for data in hostile:
             sock.sendto(data, BALLOTS)
         time.sleep(0.005)
     sock.close()
-    time.sleep(2 * CYCLE_S)
+    time.sleep(3 * CYCLE_S)
     assert stage.leaders == ["a"]
     assert [stage.status(name)["details"]["term"] for name in NAMES] == terms
+    assert [stage.said(name, what) for name in NAMES for what in ("active", "standby")] == told
     stage.members["c"].kill()  # a change, so that the others write their status anew
     stage.members["b"].signal(signal.SIGTERM)
     stage.members["b"].wait()
     counts = stage.status("b")["details"]["ballots"]
-    for reason in ("replay", "hmac", "wrong-group", "size", "json"):
+    for reason in (
+        "replay",
+        "hmac",
+        "wrong-group",
+        "size",
+        "json",
+        "future",
+        "not-member",
+        "repeated-key",
+        "hmac-form",
+    ):
         assert counts.get(reason, 0) >= 20, counts
