@@ -37,8 +37,8 @@ class Reflectors:
     town: Town
     reflectors: dict[str, Program] = attrs.field(factory=dict)
 
-    def add(self, name: str, site: str, home: str, config: str) -> Program:
-        """A reflector at a site, linked to a Rallypoint, with these lines of configuration; not started."""
+    def add(self, name: str, place: Place, home: str, config: str) -> Program:
+        """A reflector somewhere, linked to a Rallypoint, with these lines of configuration; not started."""
         town, folder = self.town, self.town.folder
         town._authority.issue(name, Role.SATELLITE, datetime.now(UTC))
         (folder / f"{name}.toml").write_text(
@@ -47,7 +47,7 @@ class Reflectors:
             f'[network]\nrallypoints = ["{town.rallypoints[home].address}"]\nways_file = ""\n{config}'
         )
         words = [BIN / "twistd", "-n", "--pidfile=", "ice-reflector", "--config", folder / f"{name}.toml"]
-        self.reflectors[name] = town.program(name, town.roads.places[site], words)
+        self.reflectors[name] = town.program(name, place, words)
         return self.reflectors[name]
 
     def place(self, name: str) -> Place:

@@ -88,8 +88,9 @@ def _perform(town: Town, outer: Lan, inner: Lan, right: Lan, folder: Path, progr
     capture = folder / "rule.pcap"
     reflectors = Reflectors(town)
     for number, (name, lan, home) in enumerate((("a", inner, "rp1"), ("b", right, "rp2")), 1):
-        plug(town.roads.places[f"s{number}"], lan, 100 + number)
-        reflectors.add(name, f"s{number}", home, rules(str(capture) if name == "a" else "")).start()
+        place = town.roads.places[f"s{number}"]
+        plug(place, lan, 100 + number)
+        reflectors.add(name, place, home, rules(str(capture) if name == "a" else "")).start()
     town.start()
     _route(town, outer, inner)
 
