@@ -41,11 +41,15 @@ def _always() -> bool:
     return True
 
 
+def _nothing() -> None:
+    return None
+
+
 class Lobby:
     """See the module docstring.
 
     ``dial_ins`` lead into channels, which ``places`` describes by stream id (others are Opus in clear, half duplex); ``trunks`` says which call manager is asked, and is told of their health by whoever has it. ``ask``, ``sound`` and ``record`` carry out what
-    is to be done. ``rate_of`` is the rate of a trunk's lines, ``normal`` a number's normal form, ``free`` whether the gateway as a whole takes one more call. Begins as standby.
+    is to be done. ``rate_of`` is the rate of a trunk's lines, ``normal`` a number's normal form, ``free`` whether the gateway as a whole takes one more call; ``look`` is called before anything is said or heard (the election's fence). Begins as standby.
 
     Raises :class:`~ice.errors.LocalError` for two dial-ins of one number, a code that is none, a place whose key is missing, and a channel whose codec is not here.
     """
@@ -64,6 +68,7 @@ class Lobby:
         rate_of: Callable[[str], int],
         normal: Callable[[str], str | None] = _as_it_is,
         free: Callable[[], bool] = _always,
+        look: Callable[[], None] = _nothing,
         wall: Callable[[], float] = time.time,
         timing: Timing | None = None,
         prompts: Prompts | None = None,
@@ -90,6 +95,7 @@ class Lobby:
         self._network = SealedNetwork(network, keyrings.get, wall)
         self._ask, self._sound, self._record = ask, sound, record
         self._wall = wall
+        self._look = look
         self._timer: DelayedCall | None = None
         self._timer_at = 0.0
         self._streams: dict[str, Stream] = {}
@@ -114,12 +120,13 @@ class Lobby:
 
     # -- for people
 
-    def dial_out(self, channel: str, number: str, who: str) -> UUID:
-        """Call a number for a channel (its stream id or its name); who answers is in it. ``number`` is in normal form and allowed by the plan; ``who`` wants it.
+    def dial_out(self, channel: str, number: str, who: str, *, urgent: bool = False) -> UUID:
+        """Call a number for a channel (its stream id or its name); who answers is in it. ``number`` is in normal form and allowed by the plan; ``who`` wants it; ``urgent``: whatever the limits.
 
         Raises :class:`~ice.telephony.lobby_orders.DialOutRefused`.
         """
-        id, orders = self.engine.dial_out(channel, number, who, self._clock.seconds(), self._wall())
+        now, unix_s = self._clock.seconds(), self._wall()
+        id, orders = self.engine.dial_out(channel, number, who, now, unix_s, urgent=urgent)
         self._carry(orders)
         return id
 
@@ -138,6 +145,10 @@ class Lobby:
         return self.engine.status()
 
     # -- for the gateway
+
+    def configure(self, timing: Timing) -> None:
+        """Go on by other times; calls that stand keep theirs."""
+        self.engine.timing = timing
 
     def set_active(self, active: bool) -> None:
         """The election has spoken; as standby all calls end with ``takeover``."""
@@ -182,6 +193,7 @@ class Lobby:
 
     def heard(self, stream: str, datagram: Datagram) -> None:
         """A datagram came on a channel."""
+        self._look()
         self.engine.datagram(stream, datagram, self._clock.seconds())
 
     def path(self, stream: str, up: bool) -> None:
@@ -205,6 +217,7 @@ class Lobby:
 
     def _tick(self) -> None:
         self._timer = None
+        self._look()
         self._carry(self.engine.tick(self._clock.seconds(), self._wall()))
 
 

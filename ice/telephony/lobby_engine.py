@@ -5,6 +5,8 @@ An engine: what comes of trunks and streams goes in, what is to be done comes ou
 
 **Bounds.** Calls of a channel (:data:`~ice.telephony.lobby_room.CALLERS_MAX`, those at the door included, so that nobody fills a gateway with calls that only wait for a code), and of the gateway as a whole (``free``).
 
+**Numbers** of callers stand in the records, and in no log.
+
 **Active and standby.** Only the active gateway of a group takes calls; one that becomes standby ends what it has (``takeover``).
 
 **Found calls.** An answered call that its trunk still has after our restart goes on: one to a number of ours at the door, where who was let in before is asked for his code once more, since nobody can say that he ever knew it; one that a channel
@@ -212,9 +214,9 @@ class LobbyEngine:
     # -- of our own
 
     def dial_out(
-        self, channel: str, number: str, who: str, now: float, unix_s: float
+        self, channel: str, number: str, who: str, now: float, unix_s: float, *, urgent: bool = False
     ) -> tuple[UUID, list[Order]]:
-        """Call ``number`` (in normal form, and allowed) for a channel, by its stream id or its name; ``who`` wants it. Raises :class:`~ice.telephony.lobby_orders.DialOutRefused`."""
+        """Call ``number`` (in normal form, and allowed) for a channel, by its stream id or its name; ``who`` wants it. ``urgent``: whatever the limits. Raises :class:`~ice.telephony.lobby_orders.DialOutRefused`."""
         dial_in = next(
             (
                 each
@@ -234,16 +236,13 @@ class LobbyEngine:
             raise DialOutRefused(Cause.TAKEOVER, "this gateway is on standby: ask the active one")
         if trunk is None:
             raise DialOutRefused(Cause.NO_TRUNK, f"no call manager can be reached: {self._order.health.why}")
-        if not self._room_for(dial_in.channel):
+        if not urgent and not self._room_for(dial_in.channel):
             raise DialOutRefused(Cause.LIMIT, "there are as many calls as may be")
         id = uuid4()
         call, actions = Call.place(id, Direction.OUTGOING, now, self.timing)
         record = CallRecord(id, Direction.OUTGOING, number, unix_s, user=who, trunk=trunk)
         caller = _Caller(call, trunk, dial_in, dial_in.channel, number, "", who, record, {trunk})
         self._calls[id] = caller
-        self._log.info(
-            "{who} calls {number} for {channel}", who=who, number=number, channel=self._name(caller)
-        )
         return id, [Record(record), *self._do(caller, actions, now, unix_s)]
 
     def end(self, call: UUID, cause: Cause, now: float, unix_s: float) -> list[Order]:
@@ -322,12 +321,6 @@ class LobbyEngine:
         call, actions = Call.place(offer.call, Direction.INCOMING, now, self.timing)
         caller = _Caller(call, trunk, dial_in, dial_in.channel, offer.number, offer.name, "", record, set())
         self._calls[offer.call] = caller
-        self._log.info(
-            "{number} calls {channel} by {dialled}",
-            number=printable(offer.number, SHOWN) or "somebody without a number",
-            channel=self._name(caller),
-            dialled=printable(offer.dialled, SHOWN),
-        )
         orders = [Record(record), *self._do(caller, actions, now, unix_s)]
         return orders + self._feed(caller, life.Answers(Side.USER), now, unix_s)
 
@@ -438,8 +431,8 @@ class LobbyEngine:
         if visitor.leaving is not None and visitor.told_all:
             if visitor.leaving is Cause.FORBIDDEN:
                 self._log.warn(
-                    "{number} did not know the code of {channel}, or had tried too often",
-                    number=printable(caller.number, SHOWN) or "somebody without a number",
+                    "call {call}: who calls did not know the code of {channel}, or had tried too often",
+                    call=str(caller.call.id),
                     channel=self._name(caller),
                 )
             return self._feed(caller, life.Stopped(visitor.leaving), now, unix_s)
@@ -479,12 +472,6 @@ class LobbyEngine:
         self.ended[ended.cause] += 1
         self._calls.pop(caller.call.id, None)
         record = caller.record.over(caller.call, ended, unix_s - now)
-        self._log.info(
-            "the call of {number} with {channel} is over: {cause}",
-            number=printable(caller.number, SHOWN) or "somebody without a number",
-            channel=self._name(caller),
-            cause=str(ended.cause),
-        )
         return [Record(record)]
 
     def _tidy(self) -> list[Order]:

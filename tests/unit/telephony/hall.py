@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import numpy as np
@@ -216,6 +216,7 @@ class Hall:
         prompts: Prompts | None = None,
         timing: Timing | None = None,
         delay_s: float = 0.002,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self.clock = Clock()
         self.network = MemoryNetwork(self.clock, delay_s=delay_s)
@@ -244,6 +245,7 @@ class Hall:
             rate_of=lambda trunk: rate,
             normal=lambda number: number.replace(" ", "") or None,
             free=lambda: self.free,
+            look=look,
             wall=lambda: UNIX + self.clock.seconds(),
             timing=timing,
             prompts=prompts or Tones(),

@@ -482,6 +482,13 @@ class DialOut(SynchronousTestCase):
         self.assertEqual(causes, [Cause.FORBIDDEN, Cause.NO_TRUNK, Cause.LIMIT, Cause.TAKEOVER])
         self.assertEqual((hall.asked, len(hall.lobby)), ([], 0))
 
+    def test_urgent(self) -> None:
+        """An emergency number is called whatever the limits."""
+        hall = Hall()
+        hall.free = False
+        hall.lobby.dial_out("north", "112", "op", urgent=True)
+        self.assertEqual(len(hall.requests(Dial)), 1)
+
 
 class Ends(SynchronousTestCase):
     def states(self, hall: Hall) -> list[UUID]:
@@ -626,6 +633,30 @@ class Ends(SynchronousTestCase):
         visitor = hall.lobby.engine._calls[phone.id].visitor
         assert visitor is not None
         self.assertEqual(visitor.line.refused, {"rate": 1, "empty": 2})
+
+
+class TheFence(SynchronousTestCase):
+    def test_asked_first(self) -> None:
+        """A gateway whose right to lead has ended says nothing more: it looks before each word, and lets everybody go."""
+        hall = Hall(OPEN, look=lambda: hall.lobby.set_active(hall.clock.seconds() < 2.0))
+        ada = hall.person("ada")
+        phone = hall.inside(code="")
+        phone.say(speech(9.0))
+        phone.press("*")
+        hall.wait(2.0 - hall.clock.seconds() + 0.1)
+        said = len(ada.datagrams)
+        hall.wait(0.5)
+        self.assertGreater(said, 0)
+        self.assertEqual((len(ada.datagrams), phone.gone, hall.leftovers()), (said, True, {}))
+
+    def test_times_of_a_reload(self) -> None:
+        """New times hold for new calls."""
+        hall = Hall()
+        before = hall.lobby.dial_out("north", "1", "op")
+        hall.lobby.configure(Timing(setup_s=1.0))
+        after = hall.lobby.dial_out("north", "2", "op")
+        hall.wait(1.5)
+        self.assertEqual([hall.records[id].cause for id in (before, after)], [None, Cause.NO_RESPONSE])
 
 
 class Idle(SynchronousTestCase):
