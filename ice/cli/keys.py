@@ -17,49 +17,45 @@ QUITS = frozenset(b"qQ\x04")  # the last is Ctrl-D
 
 
 @implementer(IReadDescriptor)
-class Typed:
-    """What is typed at a terminal, as it is typed and without echo; ``typed`` is called with the bytes, with none at the terminal's end.
-
-    A context manager: leaving it puts the terminal right again.
-    """
+class Input:
+    """What comes in at a file descriptor, as it comes; ``typed`` is called with the bytes, with none at its end. What the descriptor is, and was, is left as it is."""
 
     def __init__(self, descriptor: int, typed: Callable[[bytes], None]) -> None:
         self._descriptor = descriptor
         self._typed = typed
-        self._before: list[Any] | None = None
         self._reactor: Any = None
 
-    def __enter__(self) -> Typed:
-        self._before = termios.tcgetattr(self._descriptor)
-        tty.setcbreak(self._descriptor)
-        return self
+    def start(self, reactor: Any) -> None:
+        """Read from now on; a file that cannot be waited for (which is read at once) is read to its end."""
+        try:
+            reactor.addReader(self)
+        except PermissionError:  # epoll waits for no regular file
+            while data := os.read(self._descriptor, 65_536):
+                self._typed(data)
+            self._typed(b"")
+            return
+        self._reactor = reactor
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Read no more."""
         if self._reactor is not None:
             self._reactor.removeReader(self)
-        if self._before is not None:
-            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
-
-    def start(self, reactor: Any) -> None:
-        """Read keys as they are pressed."""
-        self._reactor = reactor
-        reactor.addReader(self)
 
     # -- IReadDescriptor
 
     def fileno(self) -> int:
-        """The terminal's file descriptor."""
+        """The file descriptor."""
         return self._descriptor
 
     def doRead(self) -> None:
         """There is something to read."""
         try:
-            data = os.read(self._descriptor, 64)
+            data = os.read(self._descriptor, 4_096)
         except OSError:
             data = b""
         self._typed(data)
-        if not data and self._reactor is not None:
-            self._reactor.removeReader(self)
+        if not data:
+            self.stop()
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor ends."""
@@ -67,6 +63,24 @@ class Typed:
     def logPrefix(self) -> str:
         """For Twisted's own log lines."""
         return "keys"
+
+
+class Typed(Input):
+    """What is typed at a terminal, as it is typed and without echo. A context manager: leaving it puts the terminal right again."""
+
+    def __init__(self, descriptor: int, typed: Callable[[bytes], None]) -> None:
+        super().__init__(descriptor, typed)
+        self._before: list[Any] | None = None
+
+    def __enter__(self) -> Typed:
+        self._before = termios.tcgetattr(self._descriptor)
+        tty.setcbreak(self._descriptor)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        if self._before is not None:
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
 
 
 class Keys(Typed):

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "listen": ("ice.cli.listen:listen", "Listen to a stream, on a loudspeaker or into a file."),
     "call": ("ice.cli.call:call", "Call a telephone number."),
     "answer": ("ice.cli.answer:answer", "Wait for a telephone call, and take it."),
+    "phone": ("ice.cli.phone:phone", "Be a telephone in this terminal."),
     "mission": ("ice.cli.mission:mission", "Make missions, look at them, hand them on."),
     "check-radio": ("ice.cli.check_radio:check_radio", "Say something to the parrot and hear it back."),
     "quality": ("ice.cli.quality:quality", "Measure latency, jitter and loss to another end."),

@@ -128,8 +128,8 @@ def telephone_options(command: _C) -> _C:
 class Voice(Protocol):
     """What the person says."""
 
-    def turn(self, now: float, phone: Phone) -> None:
-        """Say what is due; asked every 10 ms."""
+    def turn(self, now: float, say: Callable[[Pcm], None] | None) -> None:
+        """Say what is due, where somebody is to hear it (``say`` is none where nobody is); asked every 10 ms."""
 
 
 class FileVoice:
@@ -145,9 +145,9 @@ class FileVoice:
         self._pieces = file_pieces(pcm, FRAME, times)
         self._clock: MediaClock | None = None
 
-    def turn(self, now: float, phone: Phone) -> None:
+    def turn(self, now: float, say: Callable[[Pcm], None] | None) -> None:
         """See :class:`Voice`. On hold the file waits."""
-        if not phone.talking:
+        if say is None:
             self._clock = None
             return
         if self._clock is None:
@@ -155,7 +155,7 @@ class FileVoice:
         while self._clock.due(now):
             piece = next(self._pieces, None)
             if piece is not None:
-                phone.say(piece)
+                say(piece)
 
 
 class MicrophoneVoice:
@@ -164,16 +164,17 @@ class MicrophoneVoice:
     def __init__(self, microphone: Any) -> None:
         self._microphone = microphone
 
-    def turn(self, now: float, phone: Phone) -> None:
+    def turn(self, now: float, say: Callable[[Pcm], None] | None) -> None:
         """See :class:`Voice`. What was said while nobody listened is nobody's business."""
         for block in self._microphone.read():
-            phone.say(block)
+            if say is not None:
+                say(block)
 
 
 class NoVoice:
     """Nothing: the telephone says silence by itself."""
 
-    def turn(self, now: float, phone: Phone) -> None:
+    def turn(self, now: float, say: Callable[[Pcm], None] | None) -> None:
         """See :class:`Voice`."""
 
 
@@ -283,6 +284,10 @@ class Telephone:
         self.answered_at: float | None = None
         #: Who calls, until the call is answered or over.
         self.incoming: Incoming | None = None
+        #: Whether the person does not want to be heard.
+        self.muted = False
+        #: Shows how things are.
+        self.look: Callable[[], None] = lambda: display.meters(self.meters())
         self.phone: Phone
         self.network: Any
         self.stuck: Callable[[], Deferred[None]]
@@ -406,6 +411,11 @@ class Telephone:
         self.phone.hang_up()
         await first(self.phone.idle(), sleep(self.reactor, LINGER_S))
 
+    @property
+    def mouth(self) -> Callable[[Pcm], None] | None:
+        """Who hears what the person says; none where nobody does."""
+        return self.phone.say if self.phone.talking and not self.muted else None
+
     def meters(self) -> list[Meter]:
         """How loud both sides are."""
         if self.phone.call is None:
@@ -446,7 +456,10 @@ def caller(incoming: Incoming) -> str:
 async def on_the_phone(
     reactor: Any, stop: Stop, wishes: Wishes, display: Display
 ) -> AsyncIterator[Telephone]:
-    """A telephone, running: everything that was opened is closed at the end, and a call that stands is hung up first."""
+    """A telephone, running: everything that was opened is closed at the end, and a call that stands is hung up first.
+
+    :attr:`Telephone.look` is called often, to show how things are.
+    """
     loaded = load(wishes.config)
     group = group_of(loaded, wishes.group)
     credentials, trust = certificates_of(loaded.config, datetime.now(UTC))
@@ -464,8 +477,8 @@ async def on_the_phone(
         playout = playout_of(reactor, phone if wishes.out is not None else Earpiece(phone), sink)
         telephone.stuck = playout.stuck
         loops = (
-            LoopingCall(lambda: voice.turn(reactor.seconds(), phone)),
-            LoopingCall(lambda: display.meters(telephone.meters())),
+            LoopingCall(lambda: voice.turn(reactor.seconds(), telephone.mouth)),
+            LoopingCall(lambda: telephone.look()),  # noqa: PLW0108 - it may be another one later
         )
         network.start()
         phone.start()
