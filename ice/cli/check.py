@@ -23,7 +23,7 @@ from ice.cli.options import config_option, json_option
     "--for",
     "purposes",
     multiple=True,
-    type=click.Choice(["client", "rallypoint", "reflector", "patch"]),
+    type=click.Choice(["client", "rallypoint", "reflector", "patch", "gateway"]),
     help="What this machine is for; by default that is told by the certificates it has.",
 )
 @click.pass_context

@@ -20,6 +20,7 @@ from uuid import UUID
 import attrs
 from cryptography import x509
 
+from ice.config.gateway import LOOPBACK
 from ice.config.load import Loaded
 from ice.config.problems import Problem, dotted
 from ice.errors import IceError, LocalError
@@ -42,6 +43,7 @@ from ice.security.certificates import (
 from ice.security.contexts import addresses_in, names
 from ice.security.refusals import Reason
 from ice.security.trust import Credentials, Foreign, Trust
+from ice.telephony.wanted import channels_of, rules_of
 
 SOON = timedelta(days=30)  # long enough for a person on leave to come back and renew
 
@@ -82,6 +84,7 @@ class Purpose(StrEnum):
     RALLYPOINT = "rallypoint"  # accepts links with [rallypoint]
     REFLECTOR = "reflector"  # opens links with [identity], and passes on what others say
     PATCH = "patch"  # likewise
+    GATEWAY = "gateway"  # likewise
 
 
 _SECTION = {
@@ -89,12 +92,14 @@ _SECTION = {
     Purpose.RALLYPOINT: "rallypoint",
     Purpose.REFLECTOR: "identity",
     Purpose.PATCH: "identity",
+    Purpose.GATEWAY: "identity",
 }
 _ROLES = {
     Purpose.CLIENT: (Role.CLIENT, Role.OPERATOR, Role.SATELLITE),
     Purpose.RALLYPOINT: (Role.RALLYPOINT,),
     Purpose.REFLECTOR: (Role.SATELLITE,),
     Purpose.PATCH: (Role.SATELLITE,),
+    Purpose.GATEWAY: (Role.SATELLITE,),
 }
 #: What to make where there is none.
 _WANTED_ROLE = {
@@ -102,6 +107,7 @@ _WANTED_ROLE = {
     Purpose.RALLYPOINT: "rallypoint",
     Purpose.REFLECTOR: "satellite",
     Purpose.PATCH: "satellite",
+    Purpose.GATEWAY: "satellite",
 }
 
 
@@ -124,6 +130,8 @@ def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()
         findings += _check_reflector(loaded)
     if Purpose.PATCH in wanted:
         findings += _check_patches(loaded)
+    if Purpose.GATEWAY in wanted:
+        findings += _check_gateway(loaded)
     if Purpose.RALLYPOINT in wanted:
         findings += _check_names(loaded)
         for index in range(len(loaded.config.federations)):
@@ -147,6 +155,32 @@ def _check_patches(loaded: Loaded) -> Iterator[Finding]:
         told += [f"patch {patch.id}: {caution}" for caution in plan.cautions(patch) if patch.enabled]
     for text in told:
         yield Finding(Severity.WARNING, str(loaded.path), text, key="patch")
+
+
+def _check_gateway(loaded: Loaded) -> Iterator[Finding]:
+    """Numbers, channels, codes and passwords as the gateway reads them."""
+    settings = loaded.config.gateway
+    try:
+        rules_of(settings)
+        channels_of(loaded.config)
+    except IceError as error:
+        yield Finding(Severity.ERROR, str(loaded.path), str(error), key="gateway")
+    for each in settings.dial_in:
+        if each.code_file is not None and each.code_file.exists():
+            yield from _check_mode(each.code_file, "read the access code")
+    for trunk in settings.trunks:
+        if trunk.kind == LOOPBACK:
+            continue
+        if trunk.password_file.exists():
+            yield from _check_mode(trunk.password_file, "read the call manager's password")
+        else:
+            text = (
+                f"the password of the ARI user {trunk.user} is not there; write it into this file (mode 0600)"
+            )
+            yield Finding(Severity.ERROR, str(trunk.password_file), text)
+        if trunk.authority is not None and not trunk.authority.exists():
+            text = "the certificates that vouch for the call manager are not there"
+            yield Finding(Severity.ERROR, str(trunk.authority), text)
 
 
 def _purposes(loaded: Loaded) -> set[Purpose]:

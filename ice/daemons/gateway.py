@@ -17,9 +17,10 @@ from ice.election.connect import state_folder
 from ice.net.addresses import Address
 from ice.observe.control_service import ControlService
 from ice.observe.control_socket import socket_path
-from ice.telephony.connect import gateway_of, rules_of
+from ice.telephony.connect import gateway_of
 from ice.telephony.control import SOCKET, control_of
 from ice.telephony.status import add_metrics, status_of
+from ice.telephony.wanted import rules_of
 
 
 class Options(frame.Options):

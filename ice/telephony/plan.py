@@ -21,6 +21,7 @@ import attrs
 
 from ice.errors import LocalError
 from ice.security.certificates import Identity
+from ice.telephony.call import Timing
 from ice.telephony.causes import Cause
 from ice.telephony.messages import MAX_NUMBER
 from ice.telephony.switchboard import Allowed
@@ -129,3 +130,13 @@ class NumberPlan:
         normal = self.normal(dialled)
         owner = self.owners.get(normal if normal is not None else dialled)
         return Cause.UNKNOWN_NUMBER if owner is None else owner
+
+
+@attrs.frozen
+class Rules:
+    """What a reload may change: the numbers, the times of a call, and how many there may be."""
+
+    plan: NumberPlan
+    timing: Timing = attrs.field(factory=Timing)
+    calls: int = 60
+    calls_per_user: int = 4

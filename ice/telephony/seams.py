@@ -1,4 +1,4 @@
-"""What a gateway is put together from, and what each part is to be: trunks at work, the lobby of channels' calls, and the rules that a reload may change."""
+"""What a gateway is put together from, and what each part is to be: trunks at work, and the lobby of channels' calls."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
-import attrs
 from twisted.internet.defer import Deferred
 
 from ice.telephony import trunk as trunking
-from ice.telephony.call import Timing
 from ice.telephony.causes import Cause
 from ice.telephony.lobby_orders import LobbyCall
-from ice.telephony.plan import NumberPlan
 
 
 class TrunkDriver(trunking.Trunk, Protocol):
@@ -58,13 +55,3 @@ class Lobby(Protocol):
 
 MakeTrunk: TypeAlias = Callable[[trunking.Ears], TrunkDriver]
 """Makes a trunk that tells a gateway what happens."""
-
-
-@attrs.frozen
-class Rules:
-    """What a reload may change: the numbers, the times of a call, and how many there may be."""
-
-    plan: NumberPlan
-    timing: Timing = attrs.field(factory=Timing)
-    calls: int = 60
-    calls_per_user: int = 4

@@ -36,9 +36,10 @@ from ice.telephony.call import Lost, Side
 from ice.telephony.causes import Cause
 from ice.telephony.mailroom import Mailroom
 from ice.telephony.measures import Setups, measured
+from ice.telephony.plan import Rules
 from ice.telephony.post import Mail, Post
 from ice.telephony.records import CallRecord, RecordStore
-from ice.telephony.seams import Lobby, MakeTrunk, Rules, TrunkDriver
+from ice.telephony.seams import Lobby, MakeTrunk, TrunkDriver
 from ice.telephony.sound import Sounds
 from ice.telephony.switchboard import (
     AskTrunk,

@@ -19,10 +19,10 @@ from ice.telephony.causes import Cause
 from ice.telephony.handset import Incoming, Over, Shown
 from ice.telephony.loopback_trunk import LoopbackTrunk
 from ice.telephony.phone import Phone
-from ice.telephony.plan import NumberPlan, Rule
+from ice.telephony.plan import NumberPlan, Rule, Rules
 from ice.telephony.post import Post
 from ice.telephony.records import CallRecord, RecordStore, read
-from ice.telephony.seams import MakeTrunk, Rules
+from ice.telephony.seams import MakeTrunk
 from ice.telephony.service import Gateway
 from ice.telephony.trunk import Dial, Ears, HangUp, Happened, Health, Report, Request
 from tests.unit.telephony.people import SPACE, UNIX, credentials, envelopes, trust
