@@ -48,6 +48,8 @@ MAX_COUNT: Final = 1_000  # of what a mission may ask for: twenty seconds of pac
 END_SPACING_S: Final = 0.02  # copies sent together would be lost together
 TAIL: Final = SAMPLE_RATE * 10 // 1000  # samples: Opus holds back 6.5 ms, G.711 with its resamplers 4 ms
 
+_FIRST, _LAST, _URGENT = int(Flag.FIRST), int(Flag.LAST), int(Flag.URGENT)
+
 
 class Sending(NamedTuple):
     """A datagram to send: link flags (:class:`ice.link.frame.Flag`), RTP bytes, and when it is due on the caller's clock."""
@@ -229,6 +231,9 @@ class BurstSender:
     def _take_frame(self) -> Pcm:
         size = self._encoder.samples
         pcm = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        if len(pcm) == size:
+            self._waiting, self._waiting_samples = [], 0
+            return pcm
         self._waiting = [pcm[size:]] if len(pcm) > size else []
         self._waiting_samples = len(pcm) - size
         return pcm[:size]
@@ -265,19 +270,13 @@ class BurstSender:
         marker: bool = False,
     ) -> Sending:
         first = not self._sent
-        flags = Flag(0)
-        marks = TalkFlag(0)
-        if self.emergency:
-            flags |= Flag.URGENT
-            marks |= TalkFlag.EMERGENCY
-        if first:
-            flags |= Flag.FIRST
-            marks |= TalkFlag.BURST_START
-        if last:
-            flags |= Flag.LAST
-            marks |= TalkFlag.BURST_END
+        flags = (
+            (_URGENT if self.emergency else 0) | (_FIRST if first else 0) | (_LAST if last else 0)
+        )  # plain numbers: arithmetic with enum members costs a microsecond each
         extension = None
         if self._extension and (last or self._extended(self._sent)):
+            marks = TalkFlag.EMERGENCY if self.emergency else TalkFlag(0)
+            marks |= (TalkFlag.BURST_START if first else 0) | (TalkFlag.BURST_END if last else 0)
             extension = attrs.evolve(self._talk, flags=marks).to_extension()
         packet = Packet(
             payload_type, self._sequence, timestamp, self._ssrc, payload, first or marker, (), extension
@@ -285,4 +284,4 @@ class BurstSender:
         self._sequence = (self._sequence + 1) & 0xFFFF
         self._sent += 1
         self.datagrams += 1
-        return Sending(int(flags), packet.encode(), due)
+        return Sending(flags, packet.encode(), due)

@@ -24,6 +24,7 @@ from ice.media.payload import SAMPLE_RATE, Pcm
 Sum: TypeAlias = npt.NDArray[np.int32]  # int32[n]: a sum of frames before it is limited
 
 PEAK: Final = 32_767
+FULL_DB: Final = 20 * math.log10(32_768)
 SILENCE_DBOV: Final = -127.0  # RFC 6464 and RFC 6465: the level of digital silence
 RELEASE_S: Final = (
     0.5  # how long a limiter takes from silence to full gain: slower than syllables, faster than patience
@@ -36,8 +37,8 @@ def level_dbov(pcm: Pcm) -> float:
     if not len(pcm):
         return SILENCE_DBOV
     samples = pcm.astype(np.float32)
-    power = float(np.dot(samples, samples)) / len(pcm)
-    return max(SILENCE_DBOV, 10 * math.log10(power) - 20 * math.log10(32_768)) if power else SILENCE_DBOV
+    power = float(samples.dot(samples)) / len(pcm)
+    return max(SILENCE_DBOV, 10 * math.log10(power) - FULL_DB) if power else SILENCE_DBOV
 
 
 def accumulate(frames: Sequence[Pcm], gains: Sequence[float] | None = None) -> Sum:
@@ -96,7 +97,7 @@ class Limiter:
         wanted = min(1.0, PEAK / peak) if peak else 1.0
         before = self.gain
         if wanted >= 1.0 and before >= 1.0:
-            return saturate(total)
+            return total.astype(np.int16)
         self.gain = (
             wanted if wanted < before else min(wanted, before + len(total) / (RELEASE_S * SAMPLE_RATE))
         )

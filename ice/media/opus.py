@@ -16,6 +16,21 @@ voice: ready for 5 % it repeats frames at 24 kbit/s and above, ready for 10 % fr
 **Silence.** With ``dtx`` the encoder says for most frames of a pause that there is nothing worth sending; :meth:`Encoder.encode`
 returns ``b""`` for those. The far decoder fills the time with :meth:`Decoder.conceal`, which makes comfort noise then.
 
+**What it costs.** Complexity 10 is libopus at its best, and what a voice has by default. Sound of many voices at once is no voice any more: from five on libopus finds by itself that its music coder does better
+where the bit rate allows, and that coder needs hardly any search. :meth:`Encoder.voices` tells it at once. Measured with libopus 1.3.1 at 24 kbit/s, so many sentences of one voice
+together, µs of one core per frame of 20 ms and PESQ-WB against the mix:
+
+=======  ================  ================  ======================
+voices   complexity 10     complexity 5      as :meth:`voices` does
+=======  ================  ================  ======================
+1        180 µs, 4.44      100 µs, 4.29      180 µs, 4.44
+2        190 µs, 4.37      95 µs, 4.15       190 µs, 4.37
+4        160 µs, 4.19      100 µs, 4.19      160 µs, 4.19
+5        120 µs, 4.14      100 µs, 4.19      17 µs, 4.09
+6        90 µs, 4.13       100 µs, 4.11      17 µs, 4.11
+9        190 µs, 4.30      100 µs, 4.07      18 µs, 4.27
+=======  ================  ================  ======================
+
 **Facts of a packet** (duration, FEC) are read from its first bytes in Python, bounded by the packet, without a decoder.
 """
 
@@ -26,6 +41,8 @@ import functools
 import importlib
 import warnings
 import weakref
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
@@ -42,6 +59,21 @@ MAX_PACKET_SAMPLES: Final = 5_760  # 120 ms, RFC 6716 §3.2.5 [R5]
 MAX_FRAMES: Final = 48  # 120 ms in frames of 2.5 ms
 MAX_PACKET: Final = 61_400  # 48 frames of 1,275 bytes with their lengths; anything longer is no Opus packet
 CONCEAL_STEP: Final = 120  # libopus conceals in multiples of 2.5 ms
+COMPLEXITY: Final = 10  # on libopus's own scale, 0–10
+CROWD: Final = 5  # voices at once, from which on the music coder sounds the same and costs a tenth …
+CROWD_OVER: Final = 3  # … until so few are left: a change of coder is a frame of both
+CROWD_BITRATE: Final = (
+    24_000  # below it the speech coder is better at everything; at low complexity, at nothing
+)
+CROWD_FIRST: Final = 2  # the complexity of the frame that changes: at less libopus does not, since it reckons the bit rate as lower
+CROWD_COMPLEXITY: Final = 0  # more costs more and, in the music coder, scored no better
+AUTOMATIC: Final = -1_000  # OPUS_AUTO
+MUSIC: Final = 3_002  # OPUS_SIGNAL_MUSIC
+#: OPUS_BANDWIDTH_* by the sampling rate that holds it: narrow, medium, wide, super-wide, full.
+BANDWIDTHS: Final[Mapping[int, int]] = MappingProxyType(
+    {8_000: 1101, 12_000: 1102, 16_000: 1103, 24_000: 1104, 48_000: 1105}
+)
+WIDE: Final = 16_000  # what 24 kbit/s can fill with many voices; libopus's own choice at complexity 10
 
 _SILK_MS: Final = (10, 20, 40, 60)
 _CELT_SAMPLES: Final = (120, 240, 480, 960)
@@ -174,7 +206,8 @@ class Encoder:
     """One talker's voice: ``int16[48 * framing_ms]``, 48 kHz mono, to one Opus packet per frame.
 
     ``bitrate`` 6,000–128,000 bit/s; libopus chooses the audio bandwidth that it can fill, up to 20 kHz. ``fec`` repeats frames against
-    loss of ``expected_loss_percent``, ``dtx`` says nothing in pauses (module docstring). Not for use from two threads at once.
+    loss of ``expected_loss_percent``, ``dtx`` says nothing in pauses (module docstring). ``complexity`` 0–10; ``rate`` (Hz, of :data:`BANDWIDTHS`) says that there is nothing above its half. Not for
+    use from two threads at once.
     Raises :class:`~ice.errors.LocalError` for settings out of range and :class:`LibopusMissing`.
     """
 
@@ -186,7 +219,14 @@ class Encoder:
         fec: bool = True,
         dtx: bool = False,
         expected_loss_percent: int = EXPECTED_LOSS_PERCENT,
+        complexity: int = COMPLEXITY,
+        rate: int = SAMPLE_RATE,
     ) -> None:
+        if rate not in BANDWIDTHS or not 0 <= complexity <= COMPLEXITY:
+            rates = ", ".join(map(str, BANDWIDTHS))
+            raise LocalError(
+                f"Opus knows sound of {rates} Hz and a complexity of 0–10, not {rate} and {complexity}"
+            )
         if not MIN_BITRATE <= bitrate <= MAX_BITRATE:
             raise LocalError(f"Opus bit rate {bitrate} is not in {MIN_BITRATE}–{MAX_BITRATE}")
         self.framing_ms = check_framing(framing_ms)
@@ -199,6 +239,10 @@ class Encoder:
         encoder.encoder_ctl(self._state, ctl.set_bitrate, bitrate)
         encoder.encoder_ctl(self._state, ctl.set_inband_fec, int(fec))
         encoder.encoder_ctl(self._state, ctl.set_dtx, int(dtx))
+        self._complexity, self._rate = complexity, rate
+        self._crowd = self._crowd_begins = False
+        encoder.encoder_ctl(self._state, ctl.set_complexity, complexity)
+        encoder.encoder_ctl(self._state, ctl.set_max_bandwidth, BANDWIDTHS[rate])
         self._fec = fec
         self.expect_loss(expected_loss_percent)
         self._dtx = dtx
@@ -219,6 +263,17 @@ class Encoder:
         encoder, ctl = self._library.encoder, self._library.ctl
         encoder.encoder_ctl(self._state, ctl.set_packet_loss_perc, percent if self._fec else 0)
 
+    def voices(self, count: int) -> None:
+        """How many voices there are in the sound from now on: a crowd is coded for a tenth of the work (module docstring)."""
+        crowd = self.bitrate >= CROWD_BITRATE and count >= (CROWD_OVER + 1 if self._crowd else CROWD)
+        if crowd is self._crowd:
+            return
+        self._crowd = self._crowd_begins = crowd
+        encoder_ctl, ctl, state = self._library.encoder.encoder_ctl, self._library.ctl, self._state
+        encoder_ctl(state, ctl.set_signal, MUSIC if crowd else AUTOMATIC)
+        encoder_ctl(state, ctl.set_max_bandwidth, BANDWIDTHS[min(self._rate, WIDE) if crowd else self._rate])
+        encoder_ctl(state, ctl.set_complexity, CROWD_FIRST if crowd else self._complexity)
+
     def encode(self, pcm: Pcm) -> bytes:
         """One packet, or ``b""`` where DTX says that nothing needs to be sent.
 
@@ -233,6 +288,9 @@ class Encoder:
             raise LocalError(
                 f"{version()} refused a frame of {self.framing_ms} ms: {self._library.explain(size)}"
             )
+        if self._crowd_begins:
+            self._crowd_begins = False
+            self._library.encoder.encoder_ctl(self._state, self._library.ctl.set_complexity, CROWD_COMPLEXITY)
         if self._dtx and size <= 2:
             return b""  # libopus: a packet of one or two bytes need not be sent
         return ctypes.string_at(self._packet, size)

@@ -52,6 +52,9 @@ MISSED_MAX: Final = (
 )
 EVENTS_MAX: Final = 1_000  # for whoever never asks
 FORGOTTEN: Final = "forgotten"  # why a burst ends whose talker had to make room
+# Plain numbers: arithmetic with enum members costs a microsecond each, and this is met by every packet.
+_FIRST, _LAST, _URGENT, _DATA = int(Flag.FIRST), int(Flag.LAST), int(Flag.URGENT), int(Flag.DATA)
+_START, _END = int(TalkFlag.BURST_START), int(TalkFlag.BURST_END)
 START_MS: Final = 40.0  # of delay while nothing is known of a path: what a calm one never needs to change
 
 
@@ -213,7 +216,7 @@ class Listener:
         self._octets += len(payload)
         if sequence is not None:
             self._count_missed(self._source(source), sequence)
-        if flags & Flag.DATA or is_probe(payload):
+        if flags & _DATA or is_probe(payload):
             self._refused["data"] += 1
             return
         try:
@@ -245,7 +248,7 @@ class Listener:
                     self._forget(receiver)
                 self._cannot_play(packet, codec, flags, source, now)
                 return
-        elif not flags & Flag.LAST:
+        elif not flags & _LAST:
             self._refused["payload-empty"] += 1
             return
         self._insert(receiver, packet, samples // codec.ticks_to_48k, flags, now)
@@ -285,6 +288,8 @@ class Listener:
         self._sweep(now)
         if not frames:
             return np.zeros(samples, np.int16)
+        if len(frames) == 1 and gains[0] == 1.0 and self._limiter.gain == 1.0:
+            return frames[0]  # which is what the limiter would say
         return self._limiter.limit(accumulate(frames, gains))
 
     def talking(self, now: float) -> tuple[Talking, ...]:
@@ -341,10 +346,13 @@ class Listener:
     def _insert(
         self, receiver: Receiver, packet: Packet, ticks: int, flags: int, now: float, *, aside: bool = False
     ) -> None:
-        talk = Talk.from_extension(packet.extension) if packet.extension is not None else NOBODY
+        talk, marks = NOBODY, 0
+        if packet.extension is not None:
+            talk = Talk.from_extension(packet.extension)
+            marks = int(talk.flags)
         marked_again = packet.marker and receiver.marker_before
-        first = bool(talk.flags & TalkFlag.BURST_START) or (bool(flags & Flag.FIRST) and not marked_again)
-        last = bool(flags & Flag.LAST or talk.flags & TalkFlag.BURST_END)
+        first = bool(marks & _START or (flags & _FIRST and not marked_again))
+        last = bool(flags & _LAST or marks & _END)
         receiver.marks = receiver.marks or first or last
         if packet.marker and not receiver.marks and not marked_again:
             first = True
@@ -363,9 +371,9 @@ class Listener:
             receiver.urgent = False
             receiver.talk = attrs.evolve(receiver.talk, flags=TalkFlag(0))
         before = receiver.talk, receiver.urgent
-        if talk != NOBODY:
+        if talk is not NOBODY and talk != NOBODY:
             receiver.talk = attrs.evolve(talk, flags=talk.flags & TalkFlag.EMERGENCY)
-        receiver.urgent = receiver.urgent or bool(flags & Flag.URGENT)
+        receiver.urgent = receiver.urgent or bool(flags & _URGENT)
         if receiver.talking_since is None:
             self._began(receiver, now)
         elif before != (receiver.talk, receiver.urgent) and not first:

@@ -66,6 +66,7 @@ class Receiver:
         self._made_up = 0  # samples concealed in a row
         self._broken = False  # whether the sound before the next frame does not lead to it
         self._speech_dbov = SILENCE_DBOV
+        self._level: tuple[Pcm | None, float] = None, SILENCE_DBOV  # of the frame played last
 
     @property
     def to_48k(self) -> int:
@@ -98,7 +99,8 @@ class Receiver:
             self.level_dbov = SILENCE_DBOV
             return None, ended
         pcm = self._take(samples)
-        self.level_dbov = level_dbov(pcm)
+        frame, level = self._level
+        self.level_dbov = level if frame is pcm else level_dbov(pcm)
         return pcm, ended
 
     # -- instructions
@@ -123,6 +125,7 @@ class Receiver:
             pcm = fade_in(pcm, SEAM)
             self._broken = False
         level = level_dbov(pcm)
+        self._level = pcm, level
         self._speech_dbov = max(level, self._speech_dbov - SPEECH_FALL_DB)
         if play.pace is Pace.NORMAL:
             return pcm

@@ -9,34 +9,20 @@ There is no FEC (:mod:`ice.media.opus` has the numbers): calls go over Rallypoin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
-from ice.errors import LocalError
 from ice.media.codecs import OpusEncoder
+from ice.media.opus import COMPLEXITY
 
-#: OPUS_BANDWIDTH_* of the Opus API by the rate of a line: narrow, medium, wide, super-wide, full.
-BANDWIDTHS: Final[Mapping[int, int]] = MappingProxyType(
-    {8_000: 1101, 12_000: 1102, 16_000: 1103, 24_000: 1104, 48_000: 1105}
-)
 BITRATE: Final = 24_000  # as the suite's voices have it
 NARROW: Final = 12_000  # Hz: lines up to this …
-NARROW_COMPLEXITY, COMPLEXITY = 7, 10  # … on libopus's own scale, 0–10
+NARROW_COMPLEXITY: Final = 7  # … need no more
 
 
 class LineVoice(OpusEncoder):
     """Opus for a line of ``rate`` Hz, in frames of 20 ms; raises :class:`~ice.errors.LocalError` for a rate that lines do not have, and as its base class."""
 
     def __init__(self, rate: int, bitrate: int = BITRATE, complexity: int | None = None) -> None:
-        bandwidth = BANDWIDTHS.get(rate)
         if complexity is None:
             complexity = NARROW_COMPLEXITY if rate <= NARROW else COMPLEXITY
-        if bandwidth is None or not 0 <= complexity <= 10:
-            raise LocalError(
-                f"a line has {', '.join(map(str, BANDWIDTHS))} Hz and an encoder a complexity of 0–10, not {rate} and {complexity}"
-            )
-        super().__init__(bitrate, 20, fec=False)
-        api, ctl = self._library.encoder, self._library.ctl
-        api.encoder_ctl(self._state, ctl.set_max_bandwidth, bandwidth)
-        api.encoder_ctl(self._state, ctl.set_complexity, complexity)
+        super().__init__(bitrate, 20, fec=False, complexity=complexity, rate=rate)

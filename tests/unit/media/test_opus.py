@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ice.errors import LocalError
 from ice.media import opus, tones, wav
 from ice.media.payload import FRAMINGS_MS, MalformedPayload, Pcm
+from ice.media.quality import similarity
 
 
 def speech() -> Pcm:
@@ -272,6 +273,54 @@ class PacketTests(SynchronousTestCase):
     def test_huge(self) -> None:
         """A megabyte is refused without being looked at."""
         self.assertRaises(MalformedPayload, opus.Decoder().decode, bytes(1 << 20))
+
+
+class CrowdTests(SynchronousTestCase):
+    """Many voices in one sound."""
+
+    def setUp(self) -> None:
+        turned = sum(np.roll(SPEECH, -9_757 * n).astype(np.float64) for n in range(9))
+        self.crowd = np.rint(turned * (30_000 / np.abs(turned).max())).astype(np.int16)
+
+    def packets(self, sound: Pcm, counts: list[int], **settings: int) -> list[bytes]:
+        """A frame for each count of voices."""
+        encoder = opus.Encoder(fec=False, **settings)  # type: ignore[arg-type]
+        found = []
+        for index, count in enumerate(counts):
+            encoder.voices(count)
+            found.append(encoder.encode(sound[index * 960 : (index + 1) * 960]))
+        return found
+
+    def test_the_coder(self) -> None:
+        """From five voices on it is the music coder, and the speech coder again when three are left; each change is a frame of both."""
+        packets = self.packets(self.crowd, [1] * 20 + [5] * 20 + [4] * 20 + [3] * 20)
+        music = [packet[0] >> 3 >= 16 for packet in packets]
+        self.assertFalse(any(music[:20]))
+        self.assertTrue(all(music[22:60]))
+        self.assertFalse(any(music[62:]))
+
+    def test_low_bitrates(self) -> None:
+        """Below 24 kbit/s nothing changes."""
+        alone, crowded = (self.packets(self.crowd, [count] * 30, bitrate=16_000) for count in (1, 9))
+        self.assertEqual(alone, crowded)
+
+    def test_the_same_sound(self) -> None:
+        """What a crowd says is heard as well as with ten times the work."""
+        frames = len(self.crowd) // 960
+        scores = []
+        for count in (1, 9):
+            decoder = opus.Decoder()
+            heard = np.concatenate(
+                [decoder.decode(each) for each in self.packets(self.crowd, [count] * frames)]
+            )
+            scores.append(similarity(self.crowd, heard))
+        self.assertGreater(scores[1], scores[0] - 0.02)
+        self.assertGreater(scores[1], 0.95)
+
+    def test_bounds(self) -> None:
+        """A complexity or a rate that libopus does not have is refused."""
+        for wrong in ({"complexity": 11}, {"complexity": -1}, {"rate": 44_100}):
+            self.assertRaises(LocalError, opus.Encoder, **wrong)
 
 
 class LibraryTests(SynchronousTestCase):
