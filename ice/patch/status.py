@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import ice
 from ice.observe.metrics import Metrics
+from ice.observe.satellite import add_standing, standing_of
 from ice.patch.outcome import PatchStatus
 from ice.patch.report import report
 from ice.patch.service import PatchServer
@@ -23,7 +24,6 @@ STATES: Final = ("open", "closed", "standby", "refused", "off")
 def status_of(server: PatchServer, id: str) -> dict[str, Any]:
     """The whole state of the server ``id``, as JSON-able values; times in seconds, round trips in milliseconds."""
     running = _running(server)
-    network = server.network
     told = report(
         server.listing.patches,
         running,
@@ -35,38 +35,29 @@ def status_of(server: PatchServer, id: str) -> dict[str, Any]:
         names={stream: channel.shown for stream, channel in server.plan.channels.items()},
         warnings={id: server.plan.cautions(joint.engine.patch) for id, joint in server.joints.items()},
     )
-    return told | {
-        "daemon": "ice-patch",
-        "state": "active" if server.is_active else "standby",
-        "ready": server.ready() is None,
-        "why_not_ready": server.ready() or "",
-        "rallypoints": [
-            {
-                "address": str(home.address),
-                "name": home.name,
-                "rtt_ms": None if home.round_trip_s is None else round(home.round_trip_s * 1_000, 1),
-                "age_s": round(home.age_s, 1),
-            }
-            for home in network.homes
-        ],
-        "why_no_link": "" if network.up else network.why,
-        "talkers": [
-            {
-                "patch": status.id,
-                "stream": talker.stream,
-                "ssrc": f"{talker.ssrc:08x}",
-                "alias": talker.alias,
-                "priority": talker.priority,
-                "emergency": talker.emergency,
-                "passed": talker.passed,
-            }
-            for status in running.values()
-            for talker in status.talkers
-        ][:MAX_TALKERS],
-        "loops": {id: dict(status.loops) for id, status in running.items() if status.loops},
-        "changes": dict(server.asked),
-        "trouble": f"the list is not on the disk: {server.unkept}" if server.unkept else "",
-    }
+    return (
+        {"daemon": "ice-patch"}
+        | told
+        | standing_of(server)
+        | {
+            "talkers": [
+                {
+                    "patch": status.id,
+                    "stream": talker.stream,
+                    "ssrc": f"{talker.ssrc:08x}",
+                    "alias": talker.alias,
+                    "priority": talker.priority,
+                    "emergency": talker.emergency,
+                    "passed": talker.passed,
+                }
+                for status in running.values()
+                for talker in status.talkers
+            ][:MAX_TALKERS],
+            "loops": {id: dict(status.loops) for id, status in running.items() if status.loops},
+            "changes": dict(server.asked),
+            "trouble": f"the list is not on the disk: {server.unkept}" if server.unkept else "",
+        }
+    )
 
 
 def states_of(server: PatchServer) -> dict[str, str]:
@@ -90,10 +81,7 @@ def add_metrics(metrics: Metrics, server: PatchServer) -> None:
     """Register every figure of ``server``; they are read when somebody asks."""
     begin = "ice_patch_"
     gauge, counter = metrics.gauge, metrics.counter
-    metrics.info(begin + "info", "Constant 1; what runs here.", version=ice.__version__)
-    gauge(begin + "uptime_seconds", "Time since the start.", lambda: server.uptime_s)
-    gauge(begin + "active", "1 while it speaks, 0 as a standby.", lambda: float(server.is_active))
-    gauge(begin + "links", "Links to Rallypoints.", lambda: len(server.network.homes))
+    add_standing(metrics, server, begin, "speaks")
     gauge(
         begin + "list_kept",
         "1 while the list is on the disk, 0 where the disk refuses it.",

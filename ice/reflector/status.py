@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Final
 
-import ice
 from ice.link.naming import format_u64
 from ice.observe.metrics import Metrics
+from ice.observe.satellite import add_standing, standing_of
 from ice.reflector.engine import Flow, Port
 from ice.reflector.rules import reminders_of
 from ice.reflector.service import Reflector
@@ -27,25 +27,12 @@ RECENT_S: Final = 60.0  # who was heard so lately is shown
 
 def status_of(reflector: Reflector) -> dict[str, Any]:
     """The whole state, as JSON-able values; times in seconds, round trips in milliseconds."""
-    now, network = reflector.network.seconds(), reflector.network
+    now = reflector.network.seconds()
     ties = reflector.ties
     return {
         "daemon": "ice-reflector",
-        "version": ice.__version__,
-        "state": "active" if reflector.is_active else "standby",
-        "ready": reflector.ready() is None,
-        "why_not_ready": reflector.ready() or "",
+        **standing_of(reflector),
         "uptime_s": round(reflector.uptime_s, 1),
-        "rallypoints": [
-            {
-                "address": str(home.address),
-                "name": home.name,
-                "rtt_ms": None if home.round_trip_s is None else round(home.round_trip_s * 1_000, 1),
-                "age_s": round(home.age_s, 1),
-            }
-            for home in network.homes
-        ],
-        "why_no_link": "" if network.up else network.why,
         "snooping": _snooping(reflector),
         "rules_total": len(ties),
         "rules": [_rule(tie, reflector, now) for tie in islice(ties, MAX_RULES)],
@@ -93,10 +80,7 @@ def add_metrics(metrics: Metrics, reflector: Reflector) -> None:
     """Register every figure of ``reflector``; they are read when somebody asks."""
     begin = "ice_reflector_"
     gauge, counter = metrics.gauge, metrics.counter
-    metrics.info(begin + "info", "Constant 1; what runs here.", version=ice.__version__)
-    gauge(begin + "uptime_seconds", "Time since the start.", lambda: reflector.uptime_s)
-    gauge(begin + "active", "1 while it sends, 0 as a standby.", lambda: float(reflector.is_active))
-    gauge(begin + "links", "Links to Rallypoints.", lambda: len(reflector.network.homes))
+    add_standing(metrics, reflector, begin, "sends")
     gauge(
         begin + "rules",
         "Enabled rules, by state.",

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import ice
 from ice.observe.metrics import Metrics
+from ice.observe.satellite import add_standing, standing_of
 from ice.telephony.audio import AudioStatistics
 from ice.telephony.causes import Cause
 from ice.telephony.service import Gateway
@@ -33,31 +33,16 @@ def calls_of(gateway: Gateway) -> list[dict[str, Any]]:
 
 def status_of(gateway: Gateway, id: str) -> dict[str, Any]:
     """The whole state of the gateway ``id``, as JSON-able values."""
-    network = gateway.network
-    why = gateway.ready()
     calls = calls_of(gateway)
     for call in calls:
         call["number"], call["dialled"] = masked(call["number"]), masked(call["dialled"])
     totals = gateway.sounds.totals()
     return {
         "daemon": "ice-gateway",
-        "version": ice.__version__,
+        **standing_of(gateway),
         "id": id,
         "group": gateway.group_id,
         "uptime_s": round(gateway.uptime_s, 1),
-        "state": "active" if gateway.is_active else "standby",
-        "ready": why is None,
-        "why_not_ready": why or "",
-        "rallypoints": [
-            {
-                "address": str(home.address),
-                "name": home.name,
-                "rtt_ms": None if home.round_trip_s is None else round(home.round_trip_s * 1_000, 1),
-                "age_s": round(home.age_s, 1),
-            }
-            for home in network.homes
-        ],
-        "why_no_link": "" if network.up else network.why,
         "trunks": [
             {"name": trunk.name, "up": trunk.health.up, "why": trunk.health.why, "rate": trunk.rate}
             for trunk in gateway.trunks.values()
@@ -88,10 +73,7 @@ def add_metrics(metrics: Metrics, gateway: Gateway) -> None:
     begin = "ice_gateway_"
     gauge, counter = metrics.gauge, metrics.counter
     board, sounds, setups = gateway.board, gateway.sounds, gateway.setups
-    metrics.info(begin + "info", "Constant 1; what runs here.", version=ice.__version__)
-    gauge(begin + "uptime_seconds", "Time since the start.", lambda: gateway.uptime_s)
-    gauge(begin + "active", "1 while it takes calls, 0 as a standby.", lambda: float(gateway.is_active))
-    gauge(begin + "links", "Links to Rallypoints.", lambda: len(gateway.network.homes))
+    add_standing(metrics, gateway, begin, "takes calls")
     gauge(begin + "people", "People whose telephones are there.", lambda: board.people)
     gauge(
         begin + "calls",
