@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "watch": ("ice.cli.watch:watch", "Show who is active on multicast groups, live."),
     "election": ("ice.cli.election:election", "See which satellite of a group works; try a group on paper."),
     "patch": ("ice.cli.patch:patch", "Join channels, and part them: the patch server of this machine."),
+    "calls": ("ice.cli.calls:calls", "See and end telephone calls, call from a channel, read the records."),
     "status": ("ice.cli.status:status", "Ask a running daemon how it is, or how its mesh is."),
     "trace": ("ice.cli.mesh:trace", "Show the way of a stream through the mesh, and each hop's delay."),
     "doctor": (

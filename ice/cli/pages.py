@@ -19,16 +19,16 @@ MAX_ANSWER = 16 * 1024 * 1024  # thousands of links, each a few hundred bytes
 _opener = build_opener(ProxyHandler({}))
 
 
-def site(config: Path | None, url: str | None) -> str:
-    """Where the status pages are: ``url`` where it was given, else what the configuration says; without a slash at the end."""
+def site(config: Path | None, url: str | None, section: str = "rallypoint") -> str:
+    """Where the status pages of a daemon are: ``url`` where it was given, else what its ``section`` of the configuration says; without a slash at the end."""
     if url:
         return url.rstrip("/")
     from ice.config.load import load
 
     loaded = load(config)
-    listen = loaded.config.rallypoint.http.listen
+    listen = getattr(loaded.config, section).http.listen
     if listen is None:
-        raise LocalError(f"{loaded.path}: rallypoint.http.listen is empty: there is no status page to ask")
+        raise LocalError(f"{loaded.path}: {section}.http.listen is empty: there is no status page to ask")
     return f"http://{listen}"
 
 

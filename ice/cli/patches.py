@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,9 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ice.cli.display import duration
-from ice.errors import LocalError
-from ice.printable import printable
+from ice.cli.satellites import rows, show_head, words
 
 MAX_ROWS = 50  # patches, and streams, on a screen; --json shows all that the daemon tells
 _BRIDGE = {1: ("on", "green"), 0: ("off", "dim"), -1: ("refused", "bold red")}
@@ -26,38 +23,9 @@ _GROUP = {
 }
 
 
-def patch_site(config: Path | None, url: str | None) -> str:
-    """Where the patch server's status pages are; without a slash at the end."""
-    if url:
-        return url.rstrip("/")
-    from ice.config.load import load
-
-    loaded = load(config)
-    listen = loaded.config.patch.http.listen
-    if listen is None:
-        raise LocalError(f"{loaded.path}: patch.http.listen is empty: there is no status page to ask")
-    return f"http://{listen}"
-
-
 def show_patches(answer: Mapping[str, Any], console: Console) -> None:
     """Write the status for a person. What is missing in it, because the daemon is older or newer, is left out."""
-    ready = answer.get("ready") is True
-    why = "" if ready else f", not ready: {_words(answer.get('why_not_ready')) or 'no reason given'}"
-    head = Text(f"{_words(answer.get('daemon') or 'daemon')} is {_words(answer.get('state') or '?')}{why}")
-    head.stylize("bold green" if ready else "bold yellow")
-    console.print(head)
-    links = [
-        f"{_words(each.get('name') or '?')} at {_words(each.get('address'))}"
-        for each in _rows(answer.get("rallypoints"))
-    ]
-    facts = [
-        ("up for", duration(answer.get("uptime"))),
-        ("version", answer.get("version")),
-        ("linked to", "; ".join(links) or f"nobody: {_words(answer.get('why_no_link')) or '?'}"),
-    ]
-    for label, value in facts:
-        if value:
-            console.print(Text(f"  {label + ':':<13}{_words(value)}"))
+    show_head(answer, console, uptime="uptime")
     bridges, groups = _detail(answer, "bridges"), _detail(answer, "groups")
     names = {each.get("id"): each.get("name") for each in groups}
     _bridges(
@@ -72,22 +40,22 @@ def show_patches(answer: Mapping[str, Any], console: Console) -> None:
     )
     if groups:
         _groups(groups, console)
-    for talker in _rows(answer.get("talkers"))[:MAX_ROWS]:
-        who = _words(talker.get("alias")) or _words(talker.get("ssrc"))
+    for talker in rows(answer.get("talkers"))[:MAX_ROWS]:
+        who = words(talker.get("alias")) or words(talker.get("ssrc"))
         held = "" if talker.get("passed") is True else ", held back"
-        console.print(Text(f"  {who} talks on {_words(talker.get('stream'))}{held}"))
+        console.print(Text(f"  {who} talks on {words(talker.get('stream'))}{held}"))
 
 
 def show_list(answer: Mapping[str, Any], console: Console) -> None:
     """Write the list of patches for a person."""
-    rows = []
-    for each in _rows(answer.get("patches")):
+    listed: list[Mapping[str, Any]] = []
+    for each in rows(answer.get("patches")):
         streams = [
             stream.get("stream") if isinstance(stream, Mapping) else stream
             for stream in each.get("streams") or ()
         ]
-        rows.append({**each, "streams": streams})
-    _bridges(rows, console)
+        listed.append({**each, "streams": streams})
+    _bridges(listed, console)
 
 
 def _bridges(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -104,14 +72,14 @@ def _bridges(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
             state, colour = _STANDBY
         told = Text(state, style=colour)
         if each.get("why"):
-            told.append(f": {_words(each['why'])}")
+            told.append(f": {words(each['why'])}")
         streams = each.get("streams")
         table.add_row(
-            Text(_words(each.get("id"))),
-            Text(_words(each.get("name"))),
-            Text(_words(each.get("mode"))),
+            Text(words(each.get("id"))),
+            Text(words(each.get("name"))),
+            Text(words(each.get("mode"))),
             told,
-            Text(", ".join(map(_words, streams if isinstance(streams, list) else ()))),
+            Text(", ".join(map(words, streams if isinstance(streams, list) else ()))),
         )
     console.print(table)
     _more(len(rows), console)
@@ -128,15 +96,15 @@ def _groups(rows: list[Mapping[str, Any]], console: Console) -> None:
         state, colour = _GROUP.get(_number(each.get("state")), ("?", "yellow"))
         told = Text(state, style=colour)
         if state not in ("joined", "?") and each.get("why"):
-            told.append(f": {_words(each['why'])}")
+            told.append(f": {words(each['why'])}")
         refused = each.get("refused")
         table.add_row(
-            Text(_words(each.get("name") or each.get("id"))),
+            Text(words(each.get("name") or each.get("id"))),
             told,
-            Text(_words(each.get("sealing"))),
+            Text(words(each.get("sealing"))),
             _packets(each.get("rxTraffic")),
             _packets(each.get("txTraffic")),
-            Text(", ".join(f"{_words(count)} {_words(word)}" for word, count in refused.items()))
+            Text(", ".join(f"{words(count)} {words(word)}" for word, count in refused.items()))
             if isinstance(refused, Mapping)
             else "",
         )
@@ -151,11 +119,7 @@ def _more(count: int, console: Console) -> None:
 
 def _detail(answer: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     value = answer.get(key)
-    return _rows(value.get("detail") if isinstance(value, Mapping) else None)
-
-
-def _rows(value: Any) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+    return rows(value.get("detail") if isinstance(value, Mapping) else None)
 
 
 def _packets(value: Any) -> str:
@@ -165,7 +129,3 @@ def _packets(value: Any) -> str:
 
 def _number(value: Any) -> int:
     return value if isinstance(value, int) else 99
-
-
-def _words(value: Any) -> str:
-    return "" if value is None else printable(str(value), 400)

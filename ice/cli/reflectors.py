@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,49 +10,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ice.cli.display import duration
-from ice.errors import LocalError
-from ice.printable import printable
+from ice.cli.satellites import rows, show_head, words
 
 MAX_ROWS = 50  # rules on a screen; --json shows all that the daemon tells
 _COLOURS = {"open": "green", "standby": "cyan", "paused": "bold yellow", "closed": "bold red"}
 _ARROWS = {"both": "<->", "in": "->", "out": "<-"}
 
 
-def reflector_site(config: Path | None, url: str | None) -> str:
-    """Where the reflector's status pages are; without a slash at the end."""
-    if url:
-        return url.rstrip("/")
-    from ice.config.load import load
-
-    loaded = load(config)
-    listen = loaded.config.reflector.http.listen
-    if listen is None:
-        raise LocalError(f"{loaded.path}: reflector.http.listen is empty: there is no status page to ask")
-    return f"http://{listen}"
-
-
 def show_reflectors(answer: Mapping[str, Any], console: Console) -> None:
     """Write the answer for a person. What is missing in it, because the daemon is older or newer, is left out."""
-    ready = answer.get("ready") is True
-    why = "" if ready else f", not ready: {_words(answer.get('why_not_ready')) or 'no reason given'}"
-    head = Text(f"{_words(answer.get('daemon') or 'daemon')} is {_words(answer.get('state') or '?')}{why}")
-    head.stylize("bold green" if ready else "bold yellow")
-    console.print(head)
-    links = [
-        f"{_words(each.get('name') or '?')} at {_words(each.get('address'))}"
-        + ("" if each.get("rtt_ms") is None else f" ({_words(each['rtt_ms'])} ms)")
-        for each in _rows(answer.get("rallypoints"))
-    ]
-    facts = [
-        ("up for", duration(answer.get("uptime_s"))),
-        ("version", answer.get("version")),
-        ("linked to", "; ".join(links) or f"nobody: {_words(answer.get('why_no_link')) or '?'}"),
-    ]
-    for label, value in facts:
-        if value:
-            console.print(Text(f"  {label + ':':<13}{_words(value)}"))
-    rules = _rows(answer.get("rules"))
+    show_head(answer, console)
+    rules = rows(answer.get("rules"))
     if not rules:
         console.print(Text("  rules: none"))
         return
@@ -69,8 +36,8 @@ def show_reflectors(answer: Mapping[str, Any], console: Console) -> None:
             str(rule.get("number", "?")),
             Text(_group(rule)),
             Text(_ARROWS.get(str(rule.get("direction")), "?")),
-            Text(_words(rule.get("stream", "?"))),
-            Text(_words(state), style=_COLOURS.get(state, "")),
+            Text(words(rule.get("stream", "?"))),
+            Text(words(state), style=_COLOURS.get(state, "")),
             _number(_in(rule, "in", "packets")),
             _number(_in(rule, "out", "packets")),
             _number(sum(_dropped(rule).values())),
@@ -87,20 +54,20 @@ def _details(rule: Mapping[str, Any], console: Console) -> None:
     """What a person should know of a rule beside its line."""
     lines = []
     if rule.get("state") != "open":
-        lines.append(_words(rule.get("why")))
+        lines.append(words(rule.get("why")))
     if rule.get("listened_to") is False:
         lines.append("nobody on the network has joined the group: the stream is not fetched")
-    lines += [_words(each) for each in rule.get("warnings") or () if isinstance(each, str)]
+    lines += [words(each) for each in rule.get("warnings") or () if isinstance(each, str)]
     if dropped := {why: count for why, count in _dropped(rule).items() if count}:
-        lines.append("dropped: " + ", ".join(f"{count} {_words(why)}" for why, count in dropped.items()))
-    for each in _rows(rule.get("limited")):
+        lines.append("dropped: " + ", ".join(f"{count} {words(why)}" for why, count in dropped.items()))
+    for each in rows(rule.get("limited")):
         lines.append(
-            f"{_words(each.get('host'))} sends too much: {_number(each.get('dropped'))} of {_number(each.get('packets'))} dropped"
+            f"{words(each.get('host'))} sends too much: {_number(each.get('dropped'))} of {_number(each.get('packets'))} dropped"
         )
     for way, heard in (("in", "on the group"), ("out", "on the stream")):
         for each in _talking(rule, way):
             who = each.get("host") or f"source {each.get('source')}"
-            lines.append(f"{_words(who)} talks {heard}: {_quality(each)}")
+            lines.append(f"{words(who)} talks {heard}: {_quality(each)}")
     if lines:
         console.print(Text(f"  rule {rule.get('number', '?')}:", style="bold"))
         for line in lines:
@@ -114,14 +81,14 @@ def _quality(talker: Mapping[str, Any]) -> str:
         parts.append(f"jitter {jitter} ms")
     if talker.get("payload_type") is not None:
         parts.append(f"payload type {talker['payload_type']}")
-    return _words(", ".join(parts))
+    return words(", ".join(parts))
 
 
 def _group(rule: Mapping[str, Any]) -> str:
     interface = rule.get("interface")
     to = [str(each) for each in rule.get("tx") or () if each != rule.get("rx")]
-    parts = [_words(rule.get("rx", "?")), f"on {_words(interface)}" if interface else ""]
-    parts.append(f"(to {_words(', '.join(to))})" if to else "")
+    parts = [words(rule.get("rx", "?")), f"on {words(interface)}" if interface else ""]
+    parts.append(f"(to {words(', '.join(to))})" if to else "")
     return " ".join(part for part in parts if part)
 
 
@@ -145,17 +112,9 @@ def _talking(rule: Mapping[str, Any], way: str) -> list[Mapping[str, Any]]:
     talkers = rule.get("talkers")
     return [
         each
-        for each in _rows(talkers.get(way) if isinstance(talkers, Mapping) else None)
+        for each in rows(talkers.get(way) if isinstance(talkers, Mapping) else None)
         if each.get("talks") is True
     ]
-
-
-def _rows(value: Any) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
-
-
-def _words(value: Any) -> str:
-    return "" if value is None else printable(str(value), 400)
 
 
 def _number(value: Any) -> str:

@@ -1,5 +1,5 @@
 """``ice status``: ask a running Rallypoint how it is, over its status page; with ``--mesh``, how its mesh is; with ``--reflectors``, a reflector; with
-``--patches``, a patch server."""
+``--patches``, a patch server; with ``--calls``, a telephony gateway."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ice.cli.calls_output import show_gateway
 from ice.cli.display import duration
 from ice.cli.mesh import show_mesh, whole
 from ice.cli.options import config_option, json_option
 from ice.cli.pages import TIMEOUT_S, fetch_object, site
-from ice.cli.patches import patch_site, show_patches
-from ice.cli.reflectors import reflector_site, show_reflectors
+from ice.cli.patches import show_patches
+from ice.cli.reflectors import show_reflectors
 
 MAX_ROWS = 50  # of links and streams on a screen; --json shows all that the daemon tells
 
@@ -31,7 +32,7 @@ MAX_ROWS = 50  # of links and streams on a screen; --json shows all that the dae
     "--server",
     default="",
     metavar="https://HOST:PORT",
-    help="With --patches: ask a server elsewhere over its control, as identity.certificate, whose role is operator.",
+    help="With --patches and --calls: ask a server elsewhere over its control, as identity.certificate, whose role is operator.",
 )
 @click.option(
     "--timeout", type=click.FloatRange(0.1), default=TIMEOUT_S, show_default=True, help="Seconds to wait."
@@ -39,6 +40,7 @@ MAX_ROWS = 50  # of links and streams on a screen; --json shows all that the dae
 @click.option("--mesh", is_flag=True, help="Show the other Rallypoints instead, and how each is reached.")
 @click.option("--reflectors", is_flag=True, help="Ask the reflector of this machine instead: its rules.")
 @click.option("--patches", is_flag=True, help="Ask the patch server of this machine instead: its patches.")
+@click.option("--calls", is_flag=True, help="Ask the telephony gateway of this machine instead: its calls.")
 @json_option
 def status(
     config: Path | None,
@@ -47,28 +49,32 @@ def status(
     mesh: bool,
     reflectors: bool,
     patches: bool,
+    calls: bool,
     server: str,
     as_json: bool,
 ) -> int:
     """Ask a running Rallypoint how it is.
 
     Exit status 0 when it runs and welcomes newcomers, else 1; with --mesh: 0 when all is well and every Rallypoint that is
-    wanted can be reached, by whatever way, else 1; with --reflectors: 0 when every rule does its work, else 1; with --patches: 0 when every patch that is on does.
+    wanted can be reached, by whatever way, else 1; with --reflectors: 0 when every rule does its work, else 1; with --patches: 0 when every patch that is on does;
+    with --calls: 0 when calls can be made, or another gateway of the group is there for them, else 1.
     """
-    if mesh + reflectors + patches > 1:
+    if mesh + reflectors + patches + calls > 1:
         raise click.UsageError(
-            "--mesh is a Rallypoint's, --reflectors a reflector's, --patches a patch server's: ask for one of them"
+            "--mesh is a Rallypoint's, --reflectors a reflector's, --patches a patch server's, --calls a gateway's: ask for one of them"
         )
-    if server and (url or not patches):
-        raise click.UsageError("--server is for --patches, and instead of --url")
+    if server and (url or not (patches or calls)):
+        raise click.UsageError("--server is for --patches and --calls, and instead of --url")
     if server:
+        from ice.cli.calls import GATEWAY
         from ice.cli.control import Desk
         from ice.cli.patch import PATCH
 
-        answer = Desk(PATCH, config, None, server).ask({"do": "status"})["status"]
+        answer = Desk(PATCH if patches else GATEWAY, config, None, server).ask({"do": "status"})["status"]
     else:
         page = "mesh" if mesh else "status"
-        where = (patch_site if patches else reflector_site if reflectors else site)(config, url)
+        section = "patch" if patches else "reflector" if reflectors else "gateway" if calls else "rallypoint"
+        where = site(config, url, section)
         answer = fetch_object(f"{where}/{page}", timeout_s=timeout)
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
@@ -78,6 +84,8 @@ def status(
         show_reflectors(answer, Console())
     elif patches:
         show_patches(answer, Console())
+    elif calls:
+        show_gateway(answer, Console())
     else:
         show(answer, Console())
     return 0 if (whole(answer) if mesh else answer.get("ready") is True) else 1

@@ -6,7 +6,8 @@ from typing import Any
 from click.testing import CliRunner
 from rich.console import Console
 
-from ice.cli.reflectors import reflector_site, show_reflectors
+from ice.cli.pages import site
+from ice.cli.reflectors import show_reflectors
 from ice.cli.status import status
 from ice.errors import LocalError
 from ice.net.addresses import Address
@@ -64,7 +65,7 @@ class ReflectorsTests(Case):
         result = CliRunner().invoke(status, ["--reflectors", "--mesh"])
         self.assertEqual(result.exit_code, 2)
         (self.folder / "ice.toml").write_text('[reflector.http]\nlisten = "127.0.0.1:7499"\n')
-        self.assertEqual(reflector_site(self.folder / "ice.toml", None), "http://127.0.0.1:7499")
+        self.assertEqual(site(self.folder / "ice.toml", None, "reflector"), "http://127.0.0.1:7499")
         (self.folder / "ice.toml").write_text('[reflector.http]\nlisten = ""\n')
-        self.assertRaises(LocalError, reflector_site, self.folder / "ice.toml", None)
+        self.assertRaises(LocalError, site, self.folder / "ice.toml", None, "reflector")
         self.reflector = self.started()
