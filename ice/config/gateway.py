@@ -362,6 +362,10 @@ class GatewaySettings(Section):
         None,
         description="File with the passwords of missions that are sealed, one a line; nobody else may read it. Empty: none is sealed.",
     )
+    prompts: Annotated[OptionalFileName, RESTART] = Field(
+        None,
+        description="Folder with what callers are told (WAV files), in a language of your own; empty: ours, in English.",
+    )
     clear: Annotated[Listed[Pattern], RESTART] = Field(
         (),
         max_length=MAX_CLEAR,

@@ -18,6 +18,7 @@ from ice.telephony.envelope import Envelopes
 from ice.telephony.lobby import Lobby
 from ice.telephony.loopback_trunk import LoopbackTrunk
 from ice.telephony.post import Post
+from ice.telephony.prompts import Prompts
 from ice.telephony.records import RecordStore
 from ice.telephony.seams import MakeTrunk
 from ice.telephony.service import Gateway
@@ -83,7 +84,9 @@ def gateway_of(
             rate_of=gateway.rate_of,
             normal=gateway.normal,
             free=gateway.free,
+            look=gateway.look,
             wall=wall,
             timing=rules.timing,
+            prompts=Prompts(settings.prompts),
         )
     return gateway

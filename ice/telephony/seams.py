@@ -9,6 +9,7 @@ from uuid import UUID
 from twisted.internet.defer import Deferred
 
 from ice.telephony import trunk as trunking
+from ice.telephony.call import Timing
 from ice.telephony.causes import Cause
 from ice.telephony.lobby_orders import LobbyCall
 
@@ -34,8 +35,11 @@ class Lobby(Protocol):
     def told(self, trunk: str, report: trunking.Report) -> None:
         """Something came of a trunk, and it is the lobby's."""
 
-    def dial_out(self, channel: str, number: str, who: str) -> UUID:
-        """Call a number in normal form for a channel. Raises :class:`~ice.errors.LocalError`."""
+    def configure(self, timing: Timing) -> None:
+        """Go on by other times."""
+
+    def dial_out(self, channel: str, number: str, who: str, *, urgent: bool = False) -> UUID:
+        """Call a number in normal form for a channel, ``urgent`` ones whatever the limits. Raises :class:`~ice.errors.LocalError`."""
 
     def end(self, call: UUID, cause: Cause = Cause.HUNG_UP) -> bool:
         """Hang up; false where there is no such call."""

@@ -197,6 +197,8 @@ class Gateway(Service):
         """Go on by other numbers and limits; calls that stand keep their times."""
         self.rules = rules
         self.board.configure(rules.plan, rules.timing, rules.calls)
+        if self.lobby is not None:
+            self.lobby.configure(rules.timing)
 
     def dial_out(self, channel: str, number: str, who: str) -> UUID:
         """Call a number for a channel; ``who`` wants it, and is whom the number plan's rules are about. Raises :class:`LocalError` with why not."""
@@ -211,7 +213,7 @@ class Gateway(Service):
         own += sum(line.user.name == who for line in self.board.lines)
         if own >= self.rules.calls_per_user and not allowed.urgent:
             raise LocalError(f"{who} has {own} calls, as many as one may have (gateway.calls_per_user)")
-        return self.lobby.dial_out(channel, allowed.number, who)
+        return self.lobby.dial_out(channel, allowed.number, who, urgent=allowed.urgent)
 
     def hang_up(self, call: UUID) -> bool:
         """End a call; false where there is none of this id."""
@@ -222,6 +224,11 @@ class Gateway(Service):
         return known
 
     # -- for the lobby -------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Whether we still may act; finding out that we may not makes us a standby."""
+        if self._may_act is not None and self.is_active:
+            self._may_act()
 
     def ask(self, trunk: str, request: trunking.Request) -> None:
         """Ask a trunk for something; where it fails, the line is lost."""
@@ -282,7 +289,7 @@ class Gateway(Service):
                 else:
                     self.stray_sound += 1
             return
-        self._look()
+        self.look()
         if isinstance(report, trunking.Health):
             self._trunk_health(trunk.name, report)
         if self.lobby is not None and self.lobby.takes(trunk.name, report):
@@ -293,7 +300,7 @@ class Gateway(Service):
 
     def datagram(self, datagram: Datagram) -> None:
         """See :class:`ice.streams.interface.Receiver`: somebody has said something to the group."""
-        self._look()
+        self.look()
         on = messages.group_stream(self.group_id)
         now, unix_s = self._reactor.seconds(), self._wall()
         self._carry(self.board.receive(datagram.payload, on, datagram.source, now, unix_s))
@@ -319,11 +326,6 @@ class Gateway(Service):
         return self._wall()
 
     # -- inside --------------------------------------------------------------------------------------------------------
-
-    def _look(self) -> None:
-        """Whether we still may act; finding out that we may not makes us a standby."""
-        if self._may_act is not None and self.is_active:
-            self._may_act()
 
     def _carry(self, orders: Sequence[Order]) -> None:
         """Do what the switchboard wants done."""
@@ -386,7 +388,7 @@ class Gateway(Service):
 
     def _tick(self) -> None:
         self._timer = None
-        self._look()
+        self.look()
         self._carry(self.board.tick(self._reactor.seconds(), self._wall()))
 
     def _cancel(self) -> None:
