@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ice.cli.display import duration
-from ice.cli.satellites import rows, show_head, words
+from ice.cli.satellites import rows, show_standing, words
 
 if TYPE_CHECKING:
     from ice.telephony.records import CallRecord
@@ -23,7 +23,7 @@ _COLOURS = {"talking": "green", "held": "yellow", "ending": "dim", "ended": "dim
 
 def show_gateway(answer: Mapping[str, Any], console: Console) -> None:
     """Write the status for a person. What is missing in it, because the daemon is older or newer, is left out."""
-    show_head(answer, console)
+    show_standing(answer, console)
     for trunk in rows(answer.get("trunks")):
         up = trunk.get("up") is True
         state = Text("up" if up else "down", style="green" if up else "bold red")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ice.cli.satellites import rows, show_head, words
+from ice.cli.satellites import rows, show_standing, words
 
 MAX_ROWS = 50  # patches, and streams, on a screen; --json shows all that the daemon tells
 _BRIDGE = {1: ("on", "green"), 0: ("off", "dim"), -1: ("refused", "bold red")}
@@ -25,7 +25,7 @@ _GROUP = {
 
 def show_patches(answer: Mapping[str, Any], console: Console) -> None:
     """Write the status for a person. What is missing in it, because the daemon is older or newer, is left out."""
-    show_head(answer, console, uptime="uptime")
+    show_standing(answer, console)
     bridges, groups = _detail(answer, "bridges"), _detail(answer, "groups")
     names = {each.get("id"): each.get("name") for each in groups}
     _bridges(

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ice.cli.satellites import rows, show_head, words
+from ice.cli.satellites import rows, show_standing, words
 
 MAX_ROWS = 50  # rules on a screen; --json shows all that the daemon tells
 _COLOURS = {"open": "green", "standby": "cyan", "paused": "bold yellow", "closed": "bold red"}
@@ -19,7 +19,7 @@ _ARROWS = {"both": "<->", "in": "->", "out": "<-"}
 
 def show_reflectors(answer: Mapping[str, Any], console: Console) -> None:
     """Write the answer for a person. What is missing in it, because the daemon is older or newer, is left out."""
-    show_head(answer, console)
+    show_standing(answer, console)
     rules = rows(answer.get("rules"))
     if not rules:
         console.print(Text("  rules: none"))
