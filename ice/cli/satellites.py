@@ -14,7 +14,7 @@ from ice.printable import printable
 MAX_ROWS = 50  # of a table on a screen; --json shows all that the daemon tells
 
 
-def show_head(answer: Mapping[str, Any], console: Console, more: Iterable[tuple[str, Any]] = ()) -> None:
+def show_standing(answer: Mapping[str, Any], console: Console, more: Iterable[tuple[str, Any]] = ()) -> None:
     """Write whether it works, for how long, and by which Rallypoints; ``more``: other facts, each with its label, where there are any."""
     ready = answer.get("ready") is True
     why = "" if ready else f", not ready: {words(answer.get('why_not_ready')) or 'no reason given'}"
