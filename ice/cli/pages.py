@@ -13,6 +13,7 @@ from urllib.request import ProxyHandler, build_opener
 from ice.errors import IceError, LocalError, RemoteError
 
 TIMEOUT_S = 5.0
+START = "make run  or  twistd -n --pidfile= ice-rallypoint"  # what to type where no Rallypoint answers
 MAX_ANSWER = 16 * 1024 * 1024  # thousands of links, each a few hundred bytes
 
 # A status page is on this machine or nearby; whatever proxy the environment names, it is not meant for it.
@@ -32,8 +33,8 @@ def site(config: Path | None, url: str | None, section: str = "rallypoint") -> s
     return f"http://{listen}"
 
 
-def fetch(url: str, *, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
-    """The status code and body of a GET; raises :class:`~ice.errors.LocalError` where nothing answers in time."""
+def fetch(url: str, *, timeout_s: float = TIMEOUT_S, start: str = START) -> tuple[int, bytes]:
+    """The status code and body of a GET; raises :class:`~ice.errors.LocalError`, which says how to ``start`` the daemon, where nothing answers in time."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise LocalError(
@@ -48,14 +49,13 @@ def fetch(url: str, *, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
     except (URLError, OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise NotRunning(
-            f"nothing answers at {url}: {reason}. Is the Rallypoint running? Start it with  make run  or  "
-            "twistd -n --pidfile= ice-rallypoint ; where it runs elsewhere, name it with --url"
+            f"nothing answers at {url}: {reason}. Is the daemon running? Start it with  {start}  ; where it runs elsewhere, name it with --url"
         ) from None
 
 
-def fetch_object(url: str, *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+def fetch_object(url: str, *, timeout_s: float = TIMEOUT_S, start: str = START) -> dict[str, Any]:
     """The JSON object at ``url``; raises :class:`~ice.errors.IceError` with a sentence for anything else."""
-    status, body = fetch(url, timeout_s=timeout_s)
+    status, body = fetch(url, timeout_s=timeout_s, start=start)
     if status != 200:
         raise RemoteError(f"{url} answers {status}: {body[:200].decode('utf-8', 'replace').strip()}")
     try:

@@ -66,8 +66,9 @@ def add(
     given: dict[str, Any] = {"id": id, "streams": list(streams), "mode": mode, "enabled": not off}
     if name:
         given["name"] = name
-    desk.ask({"do": "create", "patch": given})
+    answer = desk.ask({"do": "create", "patch": given})
     click.echo(f"patch {id} joins {len(streams)} streams" + (", and is off" if off else ""))
+    _caution(answer)
     return 0
 
 
@@ -76,8 +77,9 @@ def add(
 @control_options(PATCH)
 def on(id: str, desk: Desk) -> int:
     """Switch a patch on."""
-    desk.ask({"do": "activate", "id": id})
+    answer = desk.ask({"do": "activate", "id": id})
     click.echo(f"patch {id} is on")
+    _caution(answer)
     return 0
 
 
@@ -143,3 +145,12 @@ def announce(
     answer = desk.ask(request, sound)
     click.echo(f"patch {id} says it: {answer.get('seconds', 0)} s")
     return 0
+
+
+def _caution(answer: dict[str, Any]) -> None:
+    """Tell on standard error what the person who has switched it should know."""
+    if answer.get("warnings"):
+        from ice.cli.patches import cautions
+
+        for caution in cautions(answer):
+            click.echo(f"beware: {caution}", err=True)

@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ice.cli.satellites import rows, show_standing, words
+from ice.cli.satellites import MAX_ROWS, number, rows, show_standing, words
 
-MAX_ROWS = 50  # patches, and streams, on a screen; --json shows all that the daemon tells
 _BRIDGE = {1: ("on", "green"), 0: ("off", "dim"), -1: ("refused", "bold red")}
 _STANDBY = "standby", "cyan"
 _GROUP = {
@@ -25,7 +24,7 @@ _GROUP = {
 
 def show_patches(answer: Mapping[str, Any], console: Console) -> None:
     """Write the status for a person. What is missing in it, because the daemon is older or newer, is left out."""
-    show_standing(answer, console)
+    show_standing(answer, console, [("trouble", answer.get("trouble"))])
     bridges, groups = _detail(answer, "bridges"), _detail(answer, "groups")
     names = {each.get("id"): each.get("name") for each in groups}
     _bridges(
@@ -66,9 +65,9 @@ def _bridges(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     for heading in ("id", "name", "mode", "state", "streams"):
         table.add_column(heading, overflow="fold")
     for each in rows[:MAX_ROWS]:
-        number = _number(each.get("state"))
-        state, colour = _BRIDGE.get(number, ("?", "yellow"))
-        if number == 0 and each.get("enabled") is True:
+        found = _state(each)
+        state, colour = _BRIDGE.get(found, ("?", "yellow"))
+        if found == 0 and each.get("enabled") is True:
             state, colour = _STANDBY
         told = Text(state, style=colour)
         if each.get("why"):
@@ -83,6 +82,15 @@ def _bridges(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         )
     console.print(table)
     _more(len(rows), console)
+    for each in rows[:MAX_ROWS]:
+        for caution in cautions(each):
+            console.print(Text(f"  patch {words(each.get('id'))}: {caution}", style="yellow"))
+
+
+def cautions(told: Mapping[str, Any]) -> list[str]:
+    """What a patch is warned of: that it lets out in clear what is said under a key, streams that nobody describes."""
+    found = told.get("warnings")
+    return [words(each) for each in found] if isinstance(found, list) else []
 
 
 def _groups(rows: list[Mapping[str, Any]], console: Console) -> None:
@@ -93,7 +101,7 @@ def _groups(rows: list[Mapping[str, Any]], console: Console) -> None:
         table.add_column(heading, justify="right")
     table.add_column("not passed on", overflow="fold")
     for each in rows[:MAX_ROWS]:
-        state, colour = _GROUP.get(_number(each.get("state")), ("?", "yellow"))
+        state, colour = _GROUP.get(_state(each), ("?", "yellow"))
         told = Text(state, style=colour)
         if state not in ("joined", "?") and each.get("why"):
             told.append(f": {words(each['why'])}")
@@ -123,9 +131,9 @@ def _detail(answer: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 
 
 def _packets(value: Any) -> str:
-    found = value.get("packets") if isinstance(value, Mapping) else None
-    return f"{found:,}" if isinstance(found, int) else "?"
+    return number(value.get("packets") if isinstance(value, Mapping) else None)
 
 
-def _number(value: Any) -> int:
+def _state(row: Mapping[str, Any]) -> int:
+    value = row.get("state")
     return value if isinstance(value, int) else 99

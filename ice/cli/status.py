@@ -18,7 +18,7 @@ from ice.cli.calls_output import show_gateway
 from ice.cli.display import duration
 from ice.cli.mesh import show_mesh, whole
 from ice.cli.options import config_option, json_option
-from ice.cli.pages import TIMEOUT_S, fetch_object, site
+from ice.cli.pages import START, TIMEOUT_S, fetch_object, site
 from ice.cli.patches import show_patches
 from ice.cli.reflectors import show_reflectors
 
@@ -74,8 +74,8 @@ def status(
     else:
         page = "mesh" if mesh else "status"
         section = "patch" if patches else "reflector" if reflectors else "gateway" if calls else "rallypoint"
-        where = site(config, url, section)
-        answer = fetch_object(f"{where}/{page}", timeout_s=timeout)
+        start = START if section == "rallypoint" else f"twistd -n --pidfile= ice-{section}"
+        answer = fetch_object(f"{site(config, url, section)}/{page}", timeout_s=timeout, start=start)
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     elif mesh:
