@@ -28,15 +28,7 @@ class ReflectorWork:
 
     def ready(self) -> str | None:
         """See the module's docstring."""
-        reflector = self._reflector
-        if not reflector.plan.rules:
-            return "there is no enabled rule (reflector.rules)"
-        if not reflector.network.up:
-            return f"no link to a Rallypoint: {reflector.network.why or 'connecting'}"
-        for tie in reflector.ties:
-            if not tie.up:
-                return f"rule {tie.rule.number} ({tie.rule.name}): {tie.why}"
-        return None
+        return self._reflector.obstacle()
 
     def stored(self) -> bool:
         """Whether there is anything to do."""

@@ -75,15 +75,7 @@ def rules_of_engage(path: Path) -> tuple[ReflectorRule, ...]:
     from ice.engage.kinds import Kind
     from ice.engage.reading import read
 
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_ENGAGE_FILE + 1)
-    except OSError as error:
-        raise LocalError(
-            f"{path}: cannot be read: {error.strerror or error} (reflector.engage_file)"
-        ) from None
-    if len(data) > MAX_ENGAGE_FILE:
-        raise LocalError(f"{path}: longer than {MAX_ENGAGE_FILE} bytes (reflector.engage_file)")
+    data = _read(path, MAX_ENGAGE_FILE, "reflector.engage_file")
     account = read(data, str(path), Kind.RALLYPOINT).account
     for entry in account.entries:
         if entry.path.startswith("staticReflectors[") and entry.why is Why.WRONG:
@@ -145,23 +137,29 @@ def translation_of(rule: ReflectorRule, salt: bytes, *, clock_ahead_s: float = A
 
 def read_key(path: Path, cipher: str, salt: bytes) -> Keyring:
     """The keyring that a file's hexadecimal digits make; raises :class:`LocalError` without what stands there."""
+    setting = "reflector.rules.key_file"
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_KEY_FILE + 1)
-    except OSError as error:
-        raise LocalError(
-            f"{path}: the key of a stream cannot be read: {error.strerror or error} (reflector.rules.key_file)"
-        ) from None
-    try:
-        digits = text.decode("ascii").strip()
-        if len(text) > MAX_KEY_FILE or not digits:
+        digits = _read(path, MAX_KEY_FILE, setting).decode("ascii").strip()
+        if not digits:
             raise ValueError
         bytes.fromhex(digits)
     except ValueError:
         raise LocalError(
-            f"{path}: expected a key in hexadecimal digits, the cryptoPassword of the stream's group (reflector.rules.key_file)"
+            f"{path}: expected a key in hexadecimal digits, the cryptoPassword of the stream's group ({setting})"
         ) from None
     return Keyring.of(digits, cipher, salt=salt)
+
+
+def _read(path: Path, most: int, setting: str) -> bytes:
+    """A file that ``setting`` names; raises :class:`LocalError`."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise LocalError(f"{path}: cannot be read: {error.strerror or error} ({setting})") from None
+    if len(data) > most:
+        raise LocalError(f"{path}: longer than {most} bytes ({setting})")
+    return data
 
 
 @attrs.frozen

@@ -157,19 +157,25 @@ class Reflector(Service):
         """None where every rule can do its work, else why not."""
         if not self.running:
             return "the reflector is stopping" if self.started_at is not None else "not started yet"
+        if (obstacle := self.obstacle()) is not None:
+            return obstacle
+        for each in self.streams.values():
+            if not each.up and each.reflection.wanted:
+                return f"stream {each.stream_id}: {each.why}"
+        for tie in self.ties:
+            if tie.port.circle.paused:
+                return f"{tie.name} pauses: {tie.port.circle.why}"
+        return None
+
+    def obstacle(self) -> str | None:
+        """What of our own is in the way, None where nothing is: no rule, no link, a place that cannot be used."""
         if not self.plan.rules:
             return "there is no enabled rule (reflector.rules)"
         if not self.network.up:
             return f"no link to a Rallypoint: {self.network.why or 'connecting'}"
         for tie in self.ties:
             if not tie.up:
-                return f"rule {tie.rule.number} ({tie.rule.name}): {tie.why}"
-        for each in self.streams.values():
-            if not each.up and each.reflection.wanted:
-                return f"stream {each.stream_id}: {each.why}"
-        for tie in self.ties:
-            if tie.port.circle.paused:
-                return f"rule {tie.rule.number} ({tie.rule.name}) pauses: {tie.port.circle.why}"
+                return f"{tie.name}: {tie.why}"
         return None
 
     @property

@@ -127,6 +127,11 @@ class Tie:
     recorder: Recorder | None = None
 
     @property
+    def name(self) -> str:
+        """For people."""
+        return f"rule {self.rule.number} ({self.rule.name})"
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What a person should know beside how it stands, in sentences."""
         recorder = self.recorder
@@ -351,7 +356,7 @@ class Reflected:
     def _not_captured(self, tie: Tie, why: str) -> None:
         self._log.error(
             "{rule}: nothing is captured, and all is passed on as before: {why}",
-            rule=self._named(tie),
+            rule=tie.name,
             why=why,
         )
 
@@ -363,13 +368,10 @@ class Reflected:
         tie.told[at] = up
         # That a place can be used is news only where it could not.
         tell = self._log.warn if not up else self._log.debug if before is None else self._log.info
-        tell("{rule}: {why}", rule=self._named(tie), why=why)
+        tell("{rule}: {why}", rule=tie.name, why=why)
 
     def _name(self, port: Port) -> str:
-        return next((self._named(tie) for tie in self.ties if tie.port is port), self.stream_id)
-
-    def _named(self, tie: Tie) -> str:
-        return f"rule {tie.rule.number} ({tie.rule.name})"
+        return next((tie.name for tie in self.ties if tie.port is port), self.stream_id)
 
 
 def _recording(recorder: Recorder, sock: Carrier, to: Address) -> Callable[[list[bytes]], None]:

@@ -18,7 +18,6 @@ from uuid import UUID
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 
 from ice.config.multicast import MulticastSettings
 from ice.errors import LocalError
@@ -30,6 +29,7 @@ from ice.net.multicast import REJOIN_S, MulticastSocket, Place, SocketCounts, So
 from ice.net.multicast_options import VOICE
 from ice.streams.heard import Heard
 from ice.streams.interface import Datagram, Receiver
+from ice.streams.joined import Joined
 from ice.streams.naming import Naming
 from ice.streams.recent import Recent
 from ice.streams.stream import Name, Names
@@ -219,10 +219,8 @@ class MulticastNetwork:
             del self._streams[stream.stream_id]
 
 
-class MulticastStream:
+class MulticastStream(Joined):
     """A stream joined by :meth:`MulticastNetwork.join`."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -234,18 +232,11 @@ class MulticastStream:
         listen: bool,
         talk: bool,
     ) -> None:
-        self.stream_id = name.stream_id
-        self.source = name.source
-        self.listen = listen
-        self.talk = talk
-        self.up = False
-        #: Why the path is as it is, in a sentence.
-        self.why = "not tried yet"
         self.counts = MulticastCounts()
+        super().__init__(name.stream_id, name.source, receiver, self.counts, listen=listen, talk=talk)
         #: Where it is, or None where nobody has said.
         self.place: Place | None = None
         self._network = network
-        self._receiver = receiver
         self._nonce = nonce
         self._naming = Naming(name.stream_id, nonce, sealed=False)
         self._window = Heard()
@@ -253,12 +244,6 @@ class MulticastStream:
         self._heard = Recent()
         self._socket: Carrier | None = None
         self._soon: DelayedCall | None = None
-        self._told: bool | None = None
-        self._left = False
-        self._failed = False
-
-    def __repr__(self) -> str:
-        return f"<stream {self.stream_id!r} {'up' if self.up else 'down'}>"
 
     # -- ice.streams.interface.Stream, PassingStream -------------------------------------------------------------------
 
@@ -291,15 +276,6 @@ class MulticastStream:
         sent = self._put(payload)
         counts.passed_on += sent
         return sent
-
-    def leave(self) -> None:
-        """See :meth:`ice.streams.interface.Stream.leave`."""
-        if not self._left:
-            self._left = True
-            self.up = False
-            self.why = "left"
-            self._close()
-            self._network.left(self)
 
     def status(self) -> MulticastStatus:
         """How it stands."""
@@ -357,26 +333,7 @@ class MulticastStream:
         self._window.ask(source, sequence, now)  # marked, so that it is never passed on to where it came from
         counts.received += 1
         counts.received_bytes += len(data)
-        try:
-            self._receiver.datagram(Datagram(flags, source, sequence, data))
-        except Exception:
-            counts.receiver_errors += 1
-            if not self._failed:  # once per stream: fifty lines a second help nobody
-                self._failed = True
-                self._log.failure("The receiver of stream {stream} failed", stream=self.stream_id)
-
-    def path(self, up: bool, why: str) -> None:
-        """The path opens or closes."""
-        self.why = why
-        self.up = up and not self._left
-        if self._left or up is self._told:
-            return
-        self._told = up
-        try:
-            self._receiver.path(up, why)
-        except Exception:
-            self.counts.receiver_errors += 1
-            self._log.failure("The receiver of stream {stream} failed", stream=self.stream_id)
+        self.deliver(Datagram(flags, source, sequence, data))
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -398,9 +355,9 @@ class MulticastStream:
             self._socket.stop()
             self._socket = None
 
-    def _may_talk(self) -> None:
-        if not self.talk:
-            raise LocalError(f"stream {self.stream_id!r} was joined to listen only (talk=False)")
+    def _gone(self) -> None:
+        self._close()
+        self._network.left(self)
 
 
 __all__ = [

@@ -5,7 +5,6 @@ from typing import Final, Protocol
 from uuid import UUID
 
 import attrs
-from twisted.logger import Logger
 
 from ice.errors import LocalError
 from ice.link.frame import Flag, media
@@ -14,6 +13,7 @@ from ice.link.window import Verdict
 from ice.streams.counts import Counts
 from ice.streams.heard import Heard
 from ice.streams.interface import Datagram, Receiver
+from ice.streams.joined import Joined
 
 MAX_NAMES = 1_024  # streams of one process whose names are remembered after leaving
 #: Why a datagram was not passed on, in a word for a counter; "" where it was.
@@ -74,10 +74,8 @@ class Carrier(Protocol):
         """The stream is done with."""
 
 
-class RallypointStream:
+class RallypointStream(Joined):
     """A stream joined by :meth:`ice.streams.rallypoint.RallypointNetwork.join`."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -90,29 +88,15 @@ class RallypointStream:
         protected: bool = False,
     ) -> None:
         """``protected``: every datagram that we send here is flagged :attr:`~ice.link.frame.Flag.PROTECTED`."""
+        super().__init__(name.stream_id, name.source, receiver, carrier.counts, listen=listen, talk=talk)
         self.key = name.key
-        self.source = name.source
-        self.stream_id = name.stream_id
-        self.listen = listen
-        self.talk = talk
         self.protected = protected
         self.heard = Heard()
-        #: Whether the path is open now.
-        self.up = False
-        #: Why the path is as it is, in a sentence.
-        self.why = "not tried yet"
         self._flags = (
             int(Flag.PROTECTED) if protected else 0
         )  # plain: an enumeration's | is dear, and this is done per packet
         self._carrier = carrier
         self._name = name
-        self._receiver = receiver
-        self._told: bool | None = None
-        self._left = False
-        self._failed = False
-
-    def __repr__(self) -> str:
-        return f"<stream {self.stream_id!r} {'up' if self.up else 'down'}>"
 
     # -- ice.streams.interface.Stream, PassingStream -----------------------------------------------------------------
 
@@ -167,40 +151,7 @@ class RallypointStream:
                 fates[places[at]] = why
         return fates
 
-    def leave(self) -> None:
-        """Be done with the stream; nothing is heard afterwards.  Leaving twice is harmless."""
-        if not self._left:
-            self._left = True
-            self.up = False
-            self.why = "left"
-            self._carrier.left(self)
-
     # -- for the network ---------------------------------------------------------------------------------------------
-
-    def deliver(self, datagram: Datagram) -> None:
-        """Give a datagram to the receiver; what it raises is its own affair."""
-        if self._left:
-            return
-        try:
-            self._receiver.datagram(datagram)
-        except Exception:
-            self._carrier.counts.receiver_errors += 1
-            if not self._failed:  # once per stream: fifty lines a second help nobody
-                self._failed = True
-                self._log.failure("The receiver of stream {stream} failed", stream=self.stream_id)
-
-    def path(self, up: bool, why: str) -> None:
-        """Tell the receiver of the path, when it changed; the first word may be that it is closed."""
-        self.why = why
-        self.up = up and not self._left
-        if self._left or up is self._told:
-            return
-        self._told = up
-        try:
-            self._receiver.path(up, why)
-        except Exception:
-            self._carrier.counts.receiver_errors += 1
-            self._log.failure("The receiver of stream {stream} failed", stream=self.stream_id)
 
     def count_unheard(self, verdict: Verdict) -> None:
         """Count a datagram that the window did not let through."""
@@ -212,6 +163,5 @@ class RallypointStream:
         else:
             counts.jumps += 1
 
-    def _may_talk(self) -> None:
-        if not self.talk:
-            raise LocalError(f"stream {self.stream_id!r} was joined to listen only (talk=False)")
+    def _gone(self) -> None:
+        self._carrier.left(self)
