@@ -1,6 +1,6 @@
 """A simulated election as a picture: a lane for each member, coloured by its state, the mishaps above, two leaders in red.
 
-:func:`layout` decides what is drawn where, :mod:`ice.mission.chart` draws it, as SVG or PNG.
+:func:`layout` decides what is drawn where, :mod:`ice.drawing` draws it, as SVG or PNG.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from ice.drawing import GRID, INK, SOFT, Box, Line, Shape, Words, nice, save
 from ice.election.decisions import State
 from ice.election.simulate import OFF, World
-from ice.errors import LocalError
-from ice.mission.chart import HEIGHT, WIDTH, Box, Line, Shape, Words, nice, png, svg
 
+WIDTH: Final = 1_200.0  # pixels
+MAX_HEIGHT: Final = 900.0
 LEFT: Final = 130.0
 RIGHT: Final = 30.0
 TOP: Final = 190.0
 BOTTOM: Final = 130.0
 MISHAP_ROWS: Final = 5  # of words above the lanes, so that neighbours do not cover each other
-INK, SOFT, GRID, PAPER, RED = "#1c2230", "#707a8a", "#e6e9f0", "#fafafc", "#d01c1f"
+RED: Final = "#d01c1f"
 COLOURS: Final = {
     State.ACTIVE: ("#1f8a4c", "active"),
     State.GETTING_READY: ("#f2c14e", "getting ready"),
@@ -33,15 +34,16 @@ COLOURS: Final = {
 
 def draw(path: Path, world: World) -> None:
     """Write the picture to ``path``, PNG where it ends so, else SVG; raises :class:`~ice.errors.LocalError` where it cannot."""
-    kind = path.suffix.lower()
-    if kind not in (".svg", ".png"):
-        raise LocalError(f"{path}: a picture is a .svg or a .png file")
-    shapes = list(layout(world))
-    data = svg(shapes).encode() if kind == ".svg" else png(shapes)
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise LocalError(f"{path}: the picture cannot be written: {error.strerror or error}") from None
+    save(path, layout(world), WIDTH, height(world), title="A simulated election")
+
+
+def height(world: World) -> float:
+    """Of the picture, in pixels."""
+    return TOP + _lane(world) * len(world.machines) + BOTTOM
+
+
+def _lane(world: World) -> float:
+    return min(90.0, (MAX_HEIGHT - TOP - BOTTOM) / len(world.machines))
 
 
 def spans(world: World, id: str) -> Iterator[tuple[float, float, str]]:
@@ -60,9 +62,8 @@ def layout(world: World) -> Iterator[Shape]:
     """The shapes of the picture, back to front."""
     group, length = world.group, max(world.now, 1e-9)
     scale = (WIDTH - LEFT - RIGHT) / length
-    lane = min(90.0, (HEIGHT - TOP - BOTTOM) / len(world.machines))
+    lane = _lane(world)
     end = TOP + lane * len(world.machines)
-    yield Box(0, 0, WIDTH, HEIGHT, PAPER, PAPER)
     rule = f"{group.quorum}{', naming' if group.names_first else ''}"
     yield Words(
         24,
@@ -95,8 +96,8 @@ def layout(world: World) -> Iterator[Shape]:
         yield Line(x, y + 4, x, end, SOFT, 1)
         anchor = "end" if x > WIDTH - 200 else "start"
         yield Words(x - 4 if anchor == "end" else x + 4, y, f"{entry.what[:32]}", 13, INK, anchor)
-    x = 24.0
+    x, foot = 24.0, height(world)
     for fill, words in (*COLOURS.values(), (RED, "two lead")):
-        yield Box(x, HEIGHT - 46, 14, 14, fill, fill)
-        yield Words(x + 20, HEIGHT - 34, words, 13, SOFT)
+        yield Box(x, foot - 46, 14, 14, fill, fill)
+        yield Words(x + 20, foot - 34, words, 13, SOFT)
         x += 44 + 7.6 * len(words)

@@ -4,13 +4,11 @@ The picture needs no tiles and no network: places on a plane about their middle,
 equirectangular with the middle's own lengths of a degree (WGS 84), right to a thousandth over tens of kilometres; over thousands, the scale holds
 at the middle only. Teams across the date line stay together.
 
-:func:`layout` decides what is drawn where; :func:`svg` and :func:`png` only draw it. Pillow is loaded when the first PNG is.
+:func:`layout` decides what is drawn where; :mod:`ice.drawing` draws it.
 """
 
 from __future__ import annotations
 
-import importlib
-import io
 import json
 import math
 import unicodedata
@@ -20,7 +18,8 @@ from typing import Any, Final
 
 import attrs
 
-from ice.errors import LocalError
+from ice import drawing
+from ice.drawing import BORDER, GRID, INK, PANEL, SOFT, Box, Dot, Line, Shape, Words, nice
 from ice.mission.people import Person, State
 from ice.mission.presence import CONNECTIVITY, POWER_SOURCES, POWER_STATES, Disposition
 from ice.streams.words import plain
@@ -36,11 +35,8 @@ MAX_LABELS: Final = 200  # more names than this are a grey page
 MAX_NAME: Final = 28  # characters
 NAME_SIZE: Final = 15.0
 MARK: Final = 7.0  # radius
-SMOOTH: Final = 2  # a PNG is drawn so many times larger and reduced
 MOVING_M_S: Final = 0.5  # slower than this a direction is noise
 
-PAPER, PANEL, BORDER, GRID = "#fafafc", "#ffffff", "#dee1e8", "#e6e9f0"
-INK, SOFT = "#1c2230", "#707a8a"
 RED, HERE, BUSY, LATE = "#d01c1f", "#2563cf", "#cb7410", "#9aa3b2"
 
 
@@ -125,58 +121,6 @@ def _iso(unix_s: float) -> str:
 
 
 @attrs.frozen
-class Line:
-    """From one point to another."""
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    colour: str
-    width: float = 1.0
-
-
-@attrs.frozen
-class Dot:
-    """A filled circle, or a ring where ``fill`` is empty."""
-
-    x: float
-    y: float
-    radius: float
-    fill: str
-    stroke: str = ""
-    width: float = 0.0
-
-
-@attrs.frozen
-class Box:
-    """A rectangle."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    fill: str
-    stroke: str
-
-
-@attrs.frozen
-class Words:
-    """A line of text whose baseline is at ``y``; ``anchor``: start, middle or end."""
-
-    x: float
-    y: float
-    text: str
-    size: float
-    colour: str
-    anchor: str = "start"
-    bold: bool = False
-
-
-Shape = Line | Dot | Box | Words
-
-
-@attrs.frozen
 class Plane:
     """Places on earth, as points of the picture."""
 
@@ -229,12 +173,6 @@ def _wrapped(degrees: float) -> float:
     return (degrees + 180.0) % 360.0 - 180.0
 
 
-def nice(most: float) -> float:
-    """The largest of 1, 2, 5 × 10ⁿ that is not over ``most``."""
-    power = 10.0 ** math.floor(math.log10(most))
-    return next(step * power for step in (5.0, 2.0, 1.0) if step * power <= most * (1 + 1e-9))
-
-
 def layout(people: Iterable[Person], now: float, unix_s: float, title: str = "") -> list[Shape]:
     """Everything that the picture shows, in the order of drawing."""
     everybody = list(people)
@@ -243,7 +181,6 @@ def layout(people: Iterable[Person], now: float, unix_s: float, title: str = "")
     shown.sort(key=lambda each: (each.emergency, each.state is State.HERE, each.name.casefold()))
     top, bottom = HEAD, HEIGHT - FOOT
     shapes: list[Shape] = [
-        Box(0, 0, WIDTH, HEIGHT, PAPER, PAPER),
         Box(SIDE, top, WIDTH - 2 * SIDE, bottom - top, PANEL, BORDER),
         Words(SIDE, 36, plain(title)[:60] or "Team", 22, INK, bold=True),
         Words(WIDTH - SIDE, 36, f"{_iso(unix_s)}   {_count(everybody, shown)}", 14, SOFT, "end"),
@@ -479,91 +416,10 @@ def width_of(text: str, size: float) -> float:
 
 
 def svg(shapes: Iterable[Shape]) -> str:
-    """The picture as SVG 1.1, self-contained: no script, no reference to anything outside."""
-    size = f'width="{WIDTH:g}" height="{HEIGHT:g}" viewBox="0 0 {WIDTH:g} {HEIGHT:g}"'
-    font = 'font-family="DejaVu Sans, Verdana, sans-serif"'
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>']
-    lines += [_svg(each) for each in shapes]
-    return "\n".join([*lines, "</svg>", ""])
-
-
-def _svg(shape: Shape) -> str:
-    match shape:
-        case Line():
-            ends = f'x1="{_px(shape.x1)}" y1="{_px(shape.y1)}" x2="{_px(shape.x2)}" y2="{_px(shape.y2)}"'
-            return f'<line {ends} stroke="{shape.colour}" stroke-width="{shape.width:g}"/>'
-        case Dot():
-            ring = f' stroke="{shape.stroke}" stroke-width="{shape.width:g}"' if shape.stroke else ""
-            where = f'cx="{_px(shape.x)}" cy="{_px(shape.y)}" r="{_px(shape.radius)}"'
-            return f'<circle {where} fill="{shape.fill or "none"}"{ring}/>'
-        case Box():
-            size = f'width="{_px(shape.width)}" height="{_px(shape.height)}"'
-            return f'<rect x="{_px(shape.x)}" y="{_px(shape.y)}" {size} fill="{shape.fill}" stroke="{shape.stroke}"/>'
-        case Words():
-            style = f'font-size="{shape.size:g}" fill="{shape.colour}" text-anchor="{shape.anchor}"'
-            bold = ' font-weight="bold"' if shape.bold else ""
-            words = plain(shape.text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-            return f'<text x="{_px(shape.x)}" y="{_px(shape.y)}" {style}{bold}>{words}</text>'
-
-
-def _px(value: float) -> str:
-    return f"{round(value, 1):g}"
+    """The picture as SVG (:mod:`ice.drawing`)."""
+    return drawing.svg(shapes, WIDTH, HEIGHT)
 
 
 def png(shapes: Iterable[Shape]) -> bytes:
-    """The same picture as PNG; raises :class:`~ice.errors.LocalError` where Pillow is not installed."""
-    try:
-        image_module = importlib.import_module("PIL.Image")
-        draw_module = importlib.import_module("PIL.ImageDraw")
-        font_module = importlib.import_module("PIL.ImageFont")
-    except ModuleNotFoundError as error:
-        raise LocalError("Pillow, which draws PNG pictures, is not installed: pip install pillow") from error
-    image = image_module.new("RGB", (int(WIDTH) * SMOOTH, int(HEIGHT) * SMOOTH), PAPER)
-    draw = draw_module.Draw(image)
-    fonts: dict[tuple[float, bool], Any] = {}
-    for shape in shapes:
-        _paint(draw, shape, font_module, fonts)
-    out = io.BytesIO()
-    image.resize((int(WIDTH), int(HEIGHT)), image_module.Resampling.LANCZOS).save(
-        out, format="PNG", optimize=True
-    )
-    return out.getvalue()
-
-
-def _paint(draw: Any, shape: Shape, font_module: Any, fonts: dict[tuple[float, bool], Any]) -> None:
-    def scaled(*numbers: float) -> list[float]:
-        return [number * SMOOTH for number in numbers]
-
-    match shape:
-        case Line():
-            ends = scaled(shape.x1, shape.y1, shape.x2, shape.y2)
-            draw.line(ends, fill=shape.colour, width=max(1, round(shape.width * SMOOTH)))
-        case Dot():
-            r = shape.radius
-            draw.ellipse(
-                scaled(shape.x - r, shape.y - r, shape.x + r, shape.y + r),
-                fill=shape.fill or None,
-                outline=shape.stroke or None,
-                width=round(shape.width * SMOOTH),
-            )
-        case Box():
-            box = scaled(shape.x, shape.y, shape.x + shape.width, shape.y + shape.height)
-            draw.rectangle(box, fill=shape.fill, outline=shape.stroke, width=SMOOTH)
-        case Words():
-            font = fonts.get((shape.size, shape.bold))
-            if font is None:
-                font = fonts[shape.size, shape.bold] = _font(font_module, shape.size * SMOOTH, shape.bold)
-            anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
-            draw.text(
-                scaled(shape.x, shape.y), plain(shape.text), font=font, fill=shape.colour, anchor=anchor
-            )
-
-
-def _font(font_module: Any, size: float, bold: bool) -> Any:
-    """A font with many scripts where the machine has one, else Pillow's own."""
-    for name in ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf"):
-        try:
-            return font_module.truetype(name, size)
-        except OSError:
-            continue
-    return font_module.load_default(size)
+    """The same picture as PNG; raises :class:`~ice.drawing.PillowMissing`."""
+    return drawing.png(shapes, WIDTH, HEIGHT)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.drawing import Dot, Shape, Words, nice
 from ice.mission.chart import (
     HEAD,
     HEIGHT,
@@ -17,15 +18,11 @@ from ice.mission.chart import (
     RED,
     SIDE,
     WIDTH,
-    Dot,
     Plane,
-    Shape,
-    Words,
     degrees,
     facts,
     geojson,
     layout,
-    nice,
     plane_of,
     png,
     svg,

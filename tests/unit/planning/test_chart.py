@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.drawing import Box, Words, svg
 from ice.errors import LocalError
-from ice.planning.chart import MAX_BARS, WIDTH, Bar, Box, Chart, Words, draw, layout, svg, tick_step
+from ice.planning.chart import MAX_BARS, WIDTH, Bar, Chart, draw, layout, tick_step
 
 CHART = Chart(
     "Bandwidth & <more>",
@@ -36,7 +37,9 @@ class Charts(SynchronousTestCase):
 
     def test_svg(self) -> None:
         """The SVG is well-formed XML and says every text, whatever is in it."""
-        root = ElementTree.fromstring(svg(CHART))
+        shapes, height = layout(CHART)
+        root = ElementTree.fromstring(svg(shapes, WIDTH, height, title=CHART.title))
+        self.assertEqual(root.get("aria-label"), CHART.title)
         texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
         for words in ("Bandwidth & <more>", "Opus 24 <20 ms>", "45.6", "64 per user", "kbit/s"):
             self.assertIn(words, texts)
