@@ -11,6 +11,7 @@ subtraction per member.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Final, TypeAlias
@@ -22,6 +23,7 @@ from ice.errors import LocalError
 from ice.media.payload import SAMPLE_RATE, Pcm
 
 Sum: TypeAlias = npt.NDArray[np.int32]  # int32[n]: a sum of frames before it is limited
+Sums: TypeAlias = npt.NDArray[np.int32]  # int32[m, n]: several of them
 
 PEAK: Final = 32_767
 FULL_DB: Final = 20 * math.log10(32_768)
@@ -83,6 +85,38 @@ def mix_minus(frames: Sequence[Pcm]) -> list[Pcm]:
     return [saturate(each) for each in minus(frames)]
 
 
+def limit_all(limiters: Sequence[Limiter], totals: Sums) -> list[Pcm]:
+    """What each of ``m`` limiters makes of its row of ``int32[m, n]``: a few operations for all of them together."""
+    fits = not totals.size or (totals.max() <= PEAK and totals.min() >= -PEAK - 1)
+    if fits and all(limiter.gain >= 1.0 for limiter in limiters):
+        return list(totals.astype(np.int16))
+    peaks = np.maximum(totals.max(axis=1), -totals.min(axis=1) - 1)  # the negative side reaches one further
+    before = np.array([limiter.gain for limiter in limiters])
+    wanted = np.minimum(1.0, PEAK / np.maximum(peaks, 1))
+    samples = totals.shape[1]
+    falls = wanted < before
+    after = np.where(falls, wanted, np.minimum(wanted, before + samples / (RELEASE_S * SAMPLE_RATE)))
+    for limiter, gain in zip(limiters, after, strict=True):
+        limiter.gain = float(gain)
+    fall, rise = _shapes(samples)
+    ramps = np.where(falls[:, None], fall, rise) * (after - before).astype(np.float32)[:, None]
+    ramps += before.astype(np.float32)[:, None]
+    ramps *= totals
+    np.rint(ramps, out=ramps)
+    np.maximum(ramps, -PEAK - 1, out=ramps)
+    np.minimum(ramps, PEAK, out=ramps)
+    return list(ramps.astype(np.int16))
+
+
+@functools.cache
+def _shapes(samples: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """How a gain goes from 0 to 1: down at once, up over the whole frame."""
+    fall = np.ones(samples, np.float32)
+    attack = min(ATTACK, samples)
+    fall[:attack] = np.linspace(0.0, 1.0, attack, dtype=np.float32)
+    return fall, np.linspace(0.0, 1.0, samples, dtype=np.float32)
+
+
 class Limiter:
     """Turns a mix down where it would clip, and up again gently. One per output, because it remembers its gain."""
 
@@ -91,20 +125,4 @@ class Limiter:
 
     def limit(self, total: Sum) -> Pcm:
         """``int32[n]`` as ``int16[n]``: bit for bit what came in, as long as the gain is 1 and nothing exceeds full scale."""
-        if not len(total):
-            return total.astype(np.int16)
-        peak = max(int(total.max()), -int(total.min()) - 1)  # the negative side reaches one further
-        wanted = min(1.0, PEAK / peak) if peak else 1.0
-        before = self.gain
-        if wanted >= 1.0 and before >= 1.0:
-            return total.astype(np.int16)
-        self.gain = (
-            wanted if wanted < before else min(wanted, before + len(total) / (RELEASE_S * SAMPLE_RATE))
-        )
-        ramp = np.full(len(total), self.gain, np.float32)
-        if self.gain < before:
-            attack = min(ATTACK, len(total))
-            ramp[:attack] = np.linspace(before, self.gain, attack, dtype=np.float32)
-        else:
-            ramp = np.linspace(before, self.gain, len(total), dtype=np.float32)
-        return saturate(np.rint(total * ramp).astype(np.int32))
+        return limit_all((self,), total[None])[0]

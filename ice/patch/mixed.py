@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 import numpy as np
 
-from ice.media.mixer import Limiter, Sum
+from ice.media.mixer import Limiter, Sum, limit_all
 from ice.media.playout import DigitPressed, Listener, Talking
 from ice.media.rtp import MAX_VIA, Talk
 from ice.patch.anew import AnewPatch
@@ -35,6 +35,7 @@ from ice.patch.speaker import Speaker
 
 SSRC_BITS: Final = 16  # of the mixes' own: below those of 65,535 stations in 65,536
 TALKERS_MAX: Final = 16  # of one member at once
+LOWEST: Final = (False, 0)  # emergency and priority
 
 
 @attrs.define(eq=False)
@@ -50,7 +51,12 @@ class _Party:
     passing: frozenset[int] = frozenset()  # SSRCs whose last packets might cross
     talkers: tuple[Talking, ...] = ()  # who is in this member's sound now
     part: Sum | None = None  # what it contributes to this step
+    rank: tuple[bool, int] = LOWEST  # of the foremost among them
     digits: str = ""
+
+    @property
+    def stream(self) -> str:
+        return self.joined.channel.stream_id
 
 
 class MixedPatch(AnewPatch):
@@ -91,14 +97,28 @@ class MixedPatch(AnewPatch):
     def _pull(self, at: float, unix_s: float) -> list[Out]:
         for party in self._parties.values():
             self._hear(party, at)
-        announcing = self._announcing()
         total = np.zeros(STEP, np.int32)
+        heard: list[_Party] = []
         for party in self._parties.values():
             if party.part is not None:
+                heard.append(party)
                 total += party.part
+        announcing = self._announcing()
         outs: list[Out] = []
-        for stream, party in self._parties.items():
-            outs += self._speak(stream, party, total, announcing, at, unix_s)
+        mixes: list[tuple[_Party, Speaker, Sum]] = []
+        for party in self._parties.values():
+            if party.speaker is not None:
+                mix = self._mix(party, party.speaker, heard, total, announcing, at)
+                if mix is not None:
+                    mixes.append((party, party.speaker, mix))
+                elif party.speaker.pressed:
+                    outs += self._send((party.stream,), party.speaker.release(at), at, unix_s)
+        if mixes:
+            limited = limit_all(
+                [party.limiter for party, _, _ in mixes], np.stack([mix for _, _, mix in mixes])
+            )
+            for (party, speaker, _), pcm in zip(mixes, limited, strict=True):
+                outs += self._send((party.stream,), speaker.say(pcm, at), at, unix_s)
         if self._playing is not None and (self._playing.over or self.floor.own is None):
             outs += self._end_announcement("said" if self.floor.own is not None else "cut", at, unix_s)
         return outs
@@ -151,6 +171,7 @@ class MixedPatch(AnewPatch):
         if not heard:
             return
         party.talkers = heard
+        party.rank = max((talker.emergency, talker.priority) for talker in heard)
         gain = party.gain
         if party.automatic is not None:
             gain *= party.automatic.follow(pcm)
@@ -160,67 +181,62 @@ class MixedPatch(AnewPatch):
         standing = self.floor.standing(talker.ssrc, at)
         return standing is Standing.CROSSES or (standing is Standing.OVER and talker.ssrc in party.passing)
 
-    def _speak(
+    def _mix(
         self,
-        stream: str,
         party: _Party,
+        speaker: Speaker,
+        heard: list[_Party],
         total: Sum,
         announcing: tuple[Sum, Sum, str] | None,
         at: float,
-        unix_s: float,
-    ) -> list[Out]:
-        """The next step to one member: everybody but itself."""
-        speaker = party.speaker
-        if speaker is None:
-            return []
-        others = [
-            (name, other)
-            for name, other in self._parties.items()
-            if other is not party and other.part is not None
-        ]
+    ) -> Sum | None:
+        """What one member is told in this step, everybody but itself, and under what title; None where there is nothing."""
+        others = [other for other in heard if other is not party]
         way, kept = self._way(others)
-        ranks = [(talker.emergency, talker.priority) for _, other in kept for talker in other.talkers]
-        mix = total - party.part if party.part is not None else total
+        mix = total if party.part is None else total - party.part
         if len(kept) < len(others):
-            mix = sum((other.part for _, other in kept if other.part is not None), np.zeros(STEP, np.int32))
-        digits = "".join(other.digits for _, other in kept)
+            mix = sum((other.part for other in kept if other.part is not None), np.zeros(STEP, np.int32))
+        rank, voices, digits = LOWEST, 0, ""
+        for other in kept:
+            voices += len(other.talkers)
+            rank = max(rank, other.rank)
+            digits += other.digits
         if announcing is not None and self._playing is not None:
             announcement = self._playing.announcement
-            if not announcement.streams or stream in announcement.streams:
+            if not announcement.streams or party.stream in announcement.streams:
                 tones, silent, keys = announcing
                 mix = mix + (silent if speaker.dials else tones)
                 digits += keys
-                ranks.append((announcement.emergency, announcement.priority))
-        if not ranks:
-            if not speaker.pressed:
-                return []
-            if not speaker.dialling:
-                return self._send((stream,), speaker.release(at), at, unix_s)
-            return self._send((stream,), speaker.say(np.zeros(STEP, np.int16), at), at, unix_s)
-        emergency, priority = max(ranks)
-        talk = Talk(priority=priority, via=(*way, self.identity))
+                voices += 1
+                rank = max(rank, (announcement.emergency, announcement.priority))
+        if not voices:
+            return np.zeros(STEP, np.int32) if speaker.dialling else None
+        emergency, priority = rank
+        talk = speaker.talk
+        if talk.priority != priority or talk.via[:-1] != way or not talk.via:
+            talk = Talk(priority=priority, via=(*way, self.identity))
         if speaker.pressed:
             speaker.entitle(talk, emergency)
         else:
             speaker.press(talk, emergency, at)
         if digits:
             speaker.dial(digits, at)
-        speaker.voices(len(ranks))
-        return self._send((stream,), speaker.say(party.limiter.limit(mix), at), at, unix_s)
+        speaker.voices(voices)
+        return mix
 
-    def _way(self, others: list[tuple[str, _Party]]) -> tuple[tuple[bytes, ...], list[tuple[str, _Party]]]:
+    def _way(self, others: list[_Party]) -> tuple[tuple[bytes, ...], list[_Party]]:
         """Through which patches what is in a mix has come; members for whom there is no room in that list are left out of it."""
         if not len(self._vias):
             return (), others
         way: dict[bytes, None] = {}
-        kept: list[tuple[str, _Party]] = []
-        for stream, party in others:
+        kept: list[_Party] = []
+        for party in others:
             added = dict(way)
             for talker in party.talkers:
-                added.update(dict.fromkeys(self._vias.way((stream, talker.source, talker.ssrc))))
+                added.update(dict.fromkeys(self._vias.way((party.stream, talker.source, talker.ssrc))))
             if len(added) >= MAX_VIA:
                 party.joined.refused["via-full"] += 1
                 continue
             way = added
-            kept.append((stream, party))
+            kept.append(party)
         return tuple(way), kept

@@ -34,6 +34,11 @@ class Speaker:
         return self._sender.pressed
 
     @property
+    def talk(self) -> Talk:
+        """As whom the last or present burst goes out."""
+        return self._sender.talk
+
+    @property
     def dials(self) -> bool:
         """Whether telephone keys can be said here as events."""
         return self._keys
@@ -51,7 +56,9 @@ class Speaker:
 
     def entitle(self, talk: Talk, emergency: bool) -> None:
         """Say from now on that this one talks, where it is another than before."""
-        if self._sender.talk != talk or self._sender.emergency != emergency:
+        if (
+            self._sender.talk is not talk and self._sender.talk != talk
+        ) or self._sender.emergency != emergency:
             self._sender.talk = talk
             self._sender.emergency = emergency
 
