@@ -16,11 +16,9 @@ import os
 import shutil
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,13 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.compiling import BUILD
 from bench.reflect import PORT, CannotMeasure, Road, ahead
-from bench.reflect_site import last_words
-from ice.cli.demo import _beside_python
-from ice.security.authority import Authority
-from ice.security.certificates import Role
-from ice.security.register import addresses
+from bench.reflect_site import add, begin, last_words, running
 
-RALLYPOINT = "127.0.0.1:7443"
 PATIENCE_S = 60.0
 _T = TypeVar("_T")
 
@@ -63,28 +56,13 @@ def group(number: int) -> str:
 
 def write(folder: Path, rules: int) -> None:
     """Certificates and configurations."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    now = datetime.now(UTC)
-    authority = Authority.create(folder / "pki", now, name="bench")
-    authority.issue(
-        "rallypoint", Role.RALLYPOINT, now, dns=("localhost",), addresses=addresses(("127.0.0.1",))
-    )
-    (folder / "rallypoint.toml").write_text(
-        f'[rallypoint]\nlisten = ["{RALLYPOINT}"]\ncertificate = "pki/rallypoint.pem"\nkey = "pki/rallypoint.key"\n'
-        f'[rallypoint.http]\nlisten = "127.0.0.1:7480"\n[rallypoint.limits]\njoins = {max(256, rules)}\n'
-    )
+    authority = begin(folder, f"joins = {max(256, rules)}", http="127.0.0.1:7480")
     for name, interface, port in (("left", "f0", 7481), ("right", "f1", 7482)):
-        authority.issue(name, Role.SATELLITE, now)
-        (folder / f"{name}.toml").write_text(
-            f'[identity]\ncertificate = "pki/{name}.pem"\nkey = "pki/{name}.key"\n'
-            f'[network]\nrallypoints = ["{RALLYPOINT}"]\nways_file = ""\n[multicast]\nloopback = false\n'
-            f'[reflector]\ninterface = "{interface}"\n[reflector.http]\nlisten = "127.0.0.1:{port}"\n'
-            + "".join(
-                f'[[reflector.rules]]\nstream = "stream-{number}"\nrx = "{group(number)}:{PORT}"\nttl = 8\n'
-                for number in range(rules)
-            )
+        each = "".join(
+            f'[[reflector.rules]]\nstream = "stream-{number}"\nrx = "{group(number)}:{PORT}"\nttl = 8\n'
+            for number in range(rules)
         )
+        add(folder, authority, name, f'interface = "{interface}"', each, http=f"127.0.0.1:{port}")
 
 
 def readiness(namespace: str, port: int) -> str:
@@ -108,20 +86,13 @@ def readiness(namespace: str, port: int) -> str:
 @contextlib.contextmanager
 def daemon(folder: Path, namespace: str, name: str, kind: str, port: int) -> Iterator[float]:
     """One daemon, ready; how long that took, in seconds."""
-    words = ["ip", "netns", "exec", namespace, _beside_python("twistd"), "-n", "--pidfile=", kind]
-    with (folder / f"{name}.log").open("wb") as log:
-        began = time.monotonic()
-        config = str(folder / f"{name}.toml")
-        process = subprocess.Popen([*words, "--config", config], stdout=log, stderr=log, cwd=folder)
-        try:
-            while said := readiness(namespace, port):
-                if process.poll() is not None or time.monotonic() - began > PATIENCE_S:
-                    raise CannotMeasure(f"{name} is not ready: {said}\n{last_words(folder)}")
-                time.sleep(0.01)
-            yield time.monotonic() - began
-        finally:
-            process.terminate()
-            process.wait(20)
+    began = time.monotonic()
+    with running(folder, namespace, name, kind) as process:
+        while said := readiness(namespace, port):
+            if process.poll() is not None or time.monotonic() - began > PATIENCE_S:
+                raise CannotMeasure(f"{name} is not ready: {said}\n{last_words(folder)}")
+            time.sleep(0.01)
+        yield time.monotonic() - began
 
 
 def cross_talk(road: Road, rules: int) -> list[str]:
