@@ -1,30 +1,21 @@
 """A patch server as a satellite of a server group: what the election asks of it, and tells it (:class:`ice.election.satellite.Work`), and the list as the group's document.
 
-Speaking is a matter of a flag, so that a hand-over takes no time: a standby has joined every stream and hears everybody, so it goes on in the middle of a word.
-
 It is ready while a Rallypoint reaches it. That a patch cannot be served, or that the list is empty, does not make it unready: another server has the same list.
 """
 
 from __future__ import annotations
 
 from ice.election.service import Election
+from ice.election.switched import SwitchedWork
 from ice.patch.service import PatchServer
 
 
-class PatchWork:
-    """``server`` as work; a standby until it is told otherwise."""
+class PatchWork(SwitchedWork):
+    """``server`` as work."""
 
     def __init__(self, server: PatchServer) -> None:
+        super().__init__(server)
         self._server = server
-        server.standby()
-
-    def active(self) -> None:
-        """Speak from now on."""
-        self._server.active()
-
-    def standby(self) -> None:
-        """Say nothing."""
-        self._server.standby()
 
     def ready(self) -> str | None:
         """See the module's docstring."""
