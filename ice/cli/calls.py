@@ -50,9 +50,9 @@ def list_(desk: Desk, as_json: bool) -> int:
 @click.argument("id")
 @control_options(GATEWAY)
 def hang_up(id: str, desk: Desk) -> int:
-    """End a call; ice calls list tells its ID."""
-    desk.ask({"do": "hang-up", "id": id})
-    click.echo(f"call {id} is ended")
+    """End a call; ice calls list tells its ID, of which the beginning is enough."""
+    answer = desk.ask({"do": "hang-up", "id": id})
+    click.echo(f"call {answer.get('id')} is ended")
     return 0
 
 

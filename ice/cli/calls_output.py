@@ -23,24 +23,22 @@ _COLOURS = {"talking": "green", "held": "yellow", "ending": "dim", "ended": "dim
 
 def show_gateway(answer: Mapping[str, Any], console: Console) -> None:
     """Write the status for a person. What is missing in it, because the daemon is older or newer, is left out."""
-    show_standing(answer, console)
+    sound = answer.get("sound")
+    told = ""
+    if isinstance(sound, Mapping):
+        told = f"{words(sound.get('lost_packets'))} of {words(sound.get('heard_packets'))} packets lost, {words(sound.get('concealed_s'))} s concealed"
+    facts = (
+        ("people", answer.get("people")),
+        ("ended", _counts(answer.get("ended"))),
+        ("refused", _counts(answer.get("refused"))),
+        ("sound", told),
+    )
+    show_standing(answer, console, facts)
     for trunk in rows(answer.get("trunks")):
         up = trunk.get("up") is True
         state = Text("up" if up else "down", style="green" if up else "bold red")
         line = Text(f"  {'trunk:':<13}{words(trunk.get('name'))} is ").append_text(state)
         console.print(line.append(f": {words(trunk.get('why'))}"))
-    facts = [
-        ("people", answer.get("people")),
-        ("ended", _counts(answer.get("ended"))),
-        ("refused", _counts(answer.get("refused"))),
-    ]
-    for label, value in facts:
-        if value not in (None, ""):
-            console.print(Text(f"  {label + ':':<13}{words(value)}"))
-    sound = answer.get("sound")
-    if isinstance(sound, Mapping):
-        told = f"{words(sound.get('lost_packets'))} of {words(sound.get('heard_packets'))} packets lost, {words(sound.get('concealed_s'))} s concealed"
-        console.print(Text(f"  {'sound:':<13}{told}"))
     show_calls(rows(answer.get("calls")), console)
 
 
@@ -62,7 +60,7 @@ def show_calls(calls: Sequence[Mapping[str, Any]], console: Console) -> None:
         talking = ", talks" if call.get("talking") is True else ""
         seconds = call.get("talked_s")
         table.add_row(
-            words(call.get("id")),
+            words(call.get("id"))[:8],
             Text(words(call.get("channel") or call.get("user") or "?")),
             "<-" if call.get("direction") == "incoming" else "->",
             Text(words(call.get("number")) or "withheld"),

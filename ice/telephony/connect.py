@@ -14,6 +14,7 @@ from ice.election.connect import state_folder
 from ice.security.files import make_folder
 from ice.streams.connect import Passport
 from ice.streams.rallypoint import RallypointNetwork
+from ice.telephony.audio import CallAudio
 from ice.telephony.envelope import Envelopes
 from ice.telephony.lobby import Lobby
 from ice.telephony.loopback_trunk import LoopbackTrunk
@@ -22,6 +23,7 @@ from ice.telephony.prompts import Prompts
 from ice.telephony.records import RecordStore
 from ice.telephony.seams import MakeTrunk
 from ice.telephony.service import Gateway
+from ice.telephony.voice import LineVoice
 from ice.telephony.wanted import channels_of, rules_of
 
 RECORDS: Final = "calls.db"
@@ -57,6 +59,8 @@ def gateway_of(
     """The gateway that a configuration describes, not started yet, with its lobby. Raises :class:`LocalError` with what cannot be used."""
     settings = loaded.config.gateway
     rules = rules_of(settings)
+    for trunk in settings.all_trunks:  # complains now, and makes what the first call would wait for
+        CallAudio(voice=LineVoice(trunk.rate)).tick(0.0)
     dial_ins, places = channels_of(loaded.config)
     tls = passport.tls
     post = Post(Envelopes(tls.credentials, lambda: tls.trust), wall())

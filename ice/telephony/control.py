@@ -2,14 +2,15 @@
 
     {"do":"list"}                                              {"ok":true,"active":true,"calls":[{"id":…,"state":"talking",…}]}
     {"do":"status"}                                            {"ok":true,"status":{…}}
-    {"do":"hang-up","id":"0e0c…"}                              {"ok":true}
+    {"do":"hang-up","id":"0e0c"}                               {"ok":true,"id":"0e0c…"}
     {"do":"dial-out","channel":"north","number":"030 901820"}  {"ok":true,"id":"5a1b…"}
 
-``list`` tells whole telephone numbers, which the status pages do not. Who dials out of a channel is whom the number plan's rules are about: a Unix user's name, or the common name of a certificate.
+``list`` tells whole telephone numbers, which the status pages do not. An id may be cut, as long as one call alone has it. Who dials out of a channel is whom the number plan's rules are about: a Unix user's name, or the common name of a certificate.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +22,8 @@ from ice.telephony.status import calls_of
 
 SOCKET: Final = "gateway.sock"
 MAX_CHANNEL: Final = 256
+LEAST_ID: Final = 4
+_ID: Final = re.compile(r"[0-9a-f-]{4,36}\Z")
 
 
 def control_of(gateway: Gateway, status: Callable[[], Mapping[str, Any]]) -> Control:
@@ -33,14 +36,17 @@ def control_of(gateway: Gateway, status: Callable[[], Mapping[str, Any]]) -> Con
         return Reply({"status": status()})
 
     def hang_up(request: Request) -> Reply:
-        text = request.text("id")
-        try:
-            id = UUID(text)
-        except ValueError:
-            raise Malformed("id is the UUID of a call: ice calls shows them") from None
-        if not gateway.hang_up(id):
-            raise Refused(f"there is no call {id}", "unknown")
-        return Reply()
+        text = request.text("id").lower()
+        if not _ID.match(text):
+            raise Malformed(
+                f"id is that of a call, or its first {LEAST_ID} characters or more: ice calls list shows them"
+            )
+        found = [UUID(call["id"]) for call in calls_of(gateway) if call["id"].startswith(text)]
+        if len(found) > 1:
+            raise Refused(f"{len(found)} calls have an id that begins so", "ambiguous")
+        if not found or not gateway.hang_up(found[0]):
+            raise Refused(f"there is no call {text}", "unknown")
+        return Reply({"id": str(found[0])})
 
     def dial_out(request: Request) -> Reply:
         channel, number = request.text("channel"), request.text("number")
