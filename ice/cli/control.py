@@ -22,11 +22,12 @@ from urllib.parse import urlsplit
 import attrs
 import click
 
-from ice.cli.options import config_option
+from ice.cli.options import config_option, json_option
 from ice.errors import LocalError, RemoteError
 
 if TYPE_CHECKING:
     from OpenSSL import SSL
+    from rich.console import Console
 
     from ice.config.control import ControlSettings
     from ice.config.schema import Config
@@ -82,6 +83,44 @@ def control_options(controlled: Controlled) -> Callable[[_F], Callable[..., obje
         )(with_socket)
 
     return decorate
+
+
+def by_id(
+    controlled: Controlled,
+    do: str,
+    told: str,
+    *,
+    then: Callable[[dict[str, Any]], None] = lambda answer: None,
+) -> Callable[..., object]:
+    """A command that asks for ``do`` with an ID, says ``told`` of it ("patch {id} is on"), and does ``then`` with the answer."""
+
+    @click.argument("id")
+    @control_options(controlled)
+    def asked(id: str, desk: Desk) -> int:
+        answer = desk.ask({"do": do, "id": id})
+        click.echo(told.format(id=id))
+        then(answer)
+        return 0
+
+    return asked
+
+
+def listing(controlled: Controlled, show: Callable[[dict[str, Any], Console], None]) -> Callable[..., object]:
+    """A command that asks for the list, and shows it to people, or to machines as it is."""
+
+    @control_options(controlled)
+    @json_option
+    def asked(desk: Desk, as_json: bool) -> int:
+        answer = desk.ask({"do": "list"})
+        if as_json:
+            click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        else:
+            from rich.console import Console
+
+            show(answer, Console())
+        return 0
+
+    return asked
 
 
 @attrs.frozen

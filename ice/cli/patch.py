@@ -5,14 +5,15 @@ The socket needs no certificate: who may use it, may. What was done, and what wa
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ice.cli.control import Controlled, Desk, control_options
-from ice.cli.options import json_option
+from ice.cli.control import Controlled, Desk, by_id, control_options, listing
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PATCH = Controlled(
     "patch server", "ice-patch", "patch.control", "patch.sock", lambda config: config.patch.control
@@ -24,21 +25,25 @@ def patch() -> None:
     """Join channels, and part them: the patch server of this machine."""
 
 
-@patch.command("list")
-@control_options(PATCH)
-@json_option
-def list_(desk: Desk, as_json: bool) -> int:
-    """Show the patches, and how each stands."""
-    answer = desk.ask({"do": "list"})
-    if as_json:
-        click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
-        return 0
-    from rich.console import Console
-
+def _show(answer: dict[str, Any], console: Console) -> None:
     from ice.cli.patches import show_list
 
-    show_list(answer, Console())
-    return 0
+    show_list(answer, console)
+
+
+def _caution(answer: dict[str, Any]) -> None:
+    """Tell on standard error what the person who has switched it should know."""
+    if answer.get("warnings"):
+        from ice.cli.patches import cautions
+
+        for caution in cautions(answer):
+            click.echo(f"beware: {caution}", err=True)
+
+
+patch.command("list", help="Show the patches, and how each stands.")(listing(PATCH, _show))
+patch.command("on", help="Switch a patch on.")(by_id(PATCH, "activate", "patch {id} is on", then=_caution))
+patch.command("off", help="Switch a patch off; it is kept.")(by_id(PATCH, "deactivate", "patch {id} is off"))
+patch.command("rm", help="Delete a patch.")(by_id(PATCH, "delete", "patch {id} is deleted"))
 
 
 @patch.command()
@@ -69,37 +74,6 @@ def add(
     answer = desk.ask({"do": "create", "patch": given})
     click.echo(f"patch {id} joins {len(streams)} streams" + (", and is off" if off else ""))
     _caution(answer)
-    return 0
-
-
-@patch.command()
-@click.argument("id")
-@control_options(PATCH)
-def on(id: str, desk: Desk) -> int:
-    """Switch a patch on."""
-    answer = desk.ask({"do": "activate", "id": id})
-    click.echo(f"patch {id} is on")
-    _caution(answer)
-    return 0
-
-
-@patch.command()
-@click.argument("id")
-@control_options(PATCH)
-def off(id: str, desk: Desk) -> int:
-    """Switch a patch off; it is kept."""
-    desk.ask({"do": "deactivate", "id": id})
-    click.echo(f"patch {id} is off")
-    return 0
-
-
-@patch.command()
-@click.argument("id")
-@control_options(PATCH)
-def rm(id: str, desk: Desk) -> int:
-    """Delete a patch."""
-    desk.ask({"do": "delete", "id": id})
-    click.echo(f"patch {id} is deleted")
     return 0
 
 
@@ -145,12 +119,3 @@ def announce(
     answer = desk.ask(request, sound)
     click.echo(f"patch {id} says it: {answer.get('seconds', 0)} s")
     return 0
-
-
-def _caution(answer: dict[str, Any]) -> None:
-    """Tell on standard error what the person who has switched it should know."""
-    if answer.get("warnings"):
-        from ice.cli.patches import cautions
-
-        for caution in cautions(answer):
-            click.echo(f"beware: {caution}", err=True)
