@@ -151,17 +151,12 @@ def _target(out: Path) -> Path:
 def _merge(draft: Any, path: Path, force: bool) -> Merged | None:
     """The import put into what is there; None where nothing is there yet."""
     from ice.config.load import MAX_BYTES
+    from ice.election.keeping import kept
     from ice.engage.merge import merge
 
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
+    data = kept(path, MAX_BYTES)
+    if data is None:
         return None
-    except OSError as error:
-        raise LocalError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if len(data) > MAX_BYTES:
-        raise LocalError(f"{path}: is larger than {MAX_BYTES} bytes; is it a configuration at all?")
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -12,9 +12,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from ice.config.fields import RESTART, FileName, Listed, OptionalFileName, Section, Text, within_bytes
-from ice.config.groups import IdField
+from ice.config.groups import IdField, each_once
 from ice.config.multicast import InterfaceName
 from ice.config.reflector import Destination
+from ice.config.salt import read_salt
 from ice.election.rules import (
     CYCLE_S,
     MAX_CYCLE_S,
@@ -24,13 +25,11 @@ from ice.election.rules import (
     Member,
     Quorum,
 )
-from ice.errors import LocalError
 from ice.net.addresses import Address
 
 MAX_SERVER_GROUPS = 256
 MIN_SALT_BYTES = 16
 MAX_SALT_BYTES = 64  # HMAC-SHA-256 takes no more than its block as it is
-MAX_SALT_FILE = 4_096
 BALLOTS = Address("239.255.74.43", 7445)  # administrative scope (RFC 2365)
 
 
@@ -98,17 +97,7 @@ class ServerGroupSettings(Section):
     )
     members: Listed[ServerMemberSettings] = Field(min_length=1, max_length=MAX_MEMBERS)
 
-    @field_validator("members")
-    @classmethod
-    def _each_once(cls, value: tuple[ServerMemberSettings, ...]) -> tuple[ServerMemberSettings, ...]:
-        seen: set[UUID] = set()
-        for index, member in enumerate(value):
-            if member.id in seen:
-                raise PydanticCustomError(
-                    "twice", "{id} is a member already", {"id": str(member.id), "below": index}
-                )
-            seen.add(member.id)
-        return value
+    _each_once = field_validator("members")(each_once)
 
     @field_validator("interface")
     @classmethod
@@ -136,7 +125,7 @@ class ServerGroupSettings(Section):
             tuple(Member(str(each.id), each.name, each.enabled) for each in self.members),
             Quorum(self.quorum),
             self.cycle_s,
-            tuple(read_salt(file) for file in files),
+            tuple(_salt(file) for file in files),
             self.name,
             self.exclusive,
         )
@@ -168,20 +157,6 @@ def distinct_server_groups(groups: tuple[ServerGroupSettings, ...]) -> tuple[Ser
     return groups
 
 
-def read_salt(path: Path) -> bytes:
-    """The bytes that a salt file says in hexadecimal; raises :class:`LocalError`, without what stands there."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_SALT_FILE + 1)
-    except OSError as error:
-        raise LocalError(f"{path}: the salt of ballots cannot be read: {error.strerror or error}") from None
-    try:
-        salt = bytes.fromhex(text.decode("ascii")) if len(text) <= MAX_SALT_FILE else b""
-    except ValueError:
-        salt = b""
-    if not MIN_SALT_BYTES <= len(salt) <= MAX_SALT_BYTES:
-        raise LocalError(
-            f"{path}: expected {2 * MIN_SALT_BYTES} to {2 * MAX_SALT_BYTES} hexadecimal digits, the salt of ballots; "
-            "make one with `openssl rand -hex 32`, and copy it to every member of the server group"
-        )
-    return salt
+def _salt(path: Path) -> bytes:
+    advice = "make one with `openssl rand -hex 32`, and copy it to every member of the server group"
+    return read_salt(path, "the salt of ballots", MIN_SALT_BYTES, MAX_SALT_BYTES, advice)

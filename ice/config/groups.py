@@ -5,7 +5,7 @@ its certificate. What a Rallypoint makes of its groups and its peering file is :
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
@@ -50,6 +50,26 @@ IdField = Annotated[UUID, PlainValidator(_id), PlainSerializer(str, return_type=
 """A Rallypoint's UUID, with or without braces."""
 
 
+class _Member(Protocol):
+    @property
+    def id(self) -> UUID: ...
+
+
+M = TypeVar("M", bound=_Member)
+
+
+def each_once(members: tuple[M, ...]) -> tuple[M, ...]:
+    """Refuse a member that is in the list twice."""
+    seen: set[UUID] = set()
+    for index, member in enumerate(members):
+        if member.id in seen:
+            raise PydanticCustomError(
+                "twice", "{id} is a member already", {"id": str(member.id), "below": index}
+            )
+        seen.add(member.id)
+    return members
+
+
 class MemberSettings(Section):
     """One Rallypoint of the group above; each member is such a table, ours too."""
 
@@ -91,17 +111,7 @@ class GroupSettings(Section):
     )
     members: Listed[MemberSettings] = Field(min_length=1, max_length=MAX_PEERS)
 
-    @field_validator("members")
-    @classmethod
-    def _each_once(cls, value: tuple[MemberSettings, ...]) -> tuple[MemberSettings, ...]:
-        seen: set[UUID] = set()
-        for index, member in enumerate(value):
-            if member.id in seen:
-                raise PydanticCustomError(
-                    "twice", "{id} is a member already", {"id": str(member.id), "below": index}
-                )
-            seen.add(member.id)
-        return value
+    _each_once = field_validator("members")(each_once)
 
 
 def distinct_names(groups: tuple[GroupSettings, ...]) -> tuple[GroupSettings, ...]:

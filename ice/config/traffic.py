@@ -1,16 +1,13 @@
 """``[traffic]``: how the groups of a mission are sealed on this machine; keys stand in missions, never here."""
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from ice.config.fields import RESTART, OptionalFileName, Section
-from ice.errors import LocalError
+from ice.config.salt import read_salt
 from ice.security.replay import AHEAD_S
 from ice.security.traffic import DEFAULT_SALT, SALT_BYTES
-
-MAX_SALT_FILE = 4_096  # 32 digits, and room for an editor's line end
 
 
 class TrafficSettings(Section):
@@ -32,26 +29,15 @@ class TrafficSettings(Section):
     )
 
     def salt(self) -> bytes:
-        """The salt of traffic keys; raises :class:`LocalError` that names the file where it cannot be read or is none."""
-        return DEFAULT_SALT if self.salt_file is None else read_salt(self.salt_file)
-
-
-def read_salt(path: Path) -> bytes:
-    """The 16 bytes that a file says in hexadecimal; raises :class:`LocalError`, without what stands there."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_SALT_FILE + 1)
-    except OSError as error:
-        raise LocalError(
-            f"{path}: the salt of traffic keys cannot be read: {error.strerror or error}"
-        ) from None
-    try:
-        salt = bytes.fromhex(text.decode("ascii")) if len(text) <= MAX_SALT_FILE else b""
-    except ValueError:
-        salt = b""
-    if len(salt) != SALT_BYTES:
-        raise LocalError(
-            f"{path}: expected {2 * SALT_BYTES} hexadecimal digits, the salt of traffic keys; "
-            "copy the file from a machine of the site where it is right"
+        """The salt of traffic keys; raises :class:`~ice.errors.LocalError` that names the file where it cannot be read or is none."""
+        return (
+            DEFAULT_SALT
+            if self.salt_file is None
+            else read_salt(
+                self.salt_file,
+                "the salt of traffic keys",
+                SALT_BYTES,
+                SALT_BYTES,
+                "copy the file from a machine of the site where it is right",
+            )
         )
-    return salt

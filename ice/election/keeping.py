@@ -53,7 +53,7 @@ def kept(path: Path, limit: int) -> bytes | None:
     except OSError as error:
         raise LocalError(f"{path}: cannot be read: {error.strerror or error}") from None
     if len(data) > limit:
-        raise LocalError(f"{path}: expected at most {limit} bytes")
+        raise LocalError(f"{path}: expected at most {limit} bytes: is it the right file?")
     return data
 
 

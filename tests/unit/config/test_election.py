@@ -4,7 +4,6 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ice.config.election import read_salt
 from ice.config.load import ConfigError, loads
 from ice.config.render import as_toml
 from ice.election.rules import Quorum
@@ -53,11 +52,12 @@ class ServerGroups(SynchronousTestCase):
 
     def test_salts(self) -> None:
         """A salt file that is not there, or holds none, is named; what stands in it is not said."""
-        path = Path(self.mktemp())
-        self.assertIn("cannot be read", str(self.assertRaises(LocalError, read_salt, path)))
+        path = Path(self.mktemp()).resolve()
+        (group,) = loads(HEAD + f'salt_file = "{path}"\n' + ONE, FILE).config.server_groups
+        self.assertIn("cannot be read", str(self.assertRaises(LocalError, group.rules)))
         for text in ("", "secret", "ab" * 15, "ab" * 65, "ab" * 5_000):
             path.write_text(text)
-            error = str(self.assertRaises(LocalError, read_salt, path))
+            error = str(self.assertRaises(LocalError, group.rules))
             self.assertIn("openssl rand -hex 32", error)
             self.assertNotIn("secret", error)
 

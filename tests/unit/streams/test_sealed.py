@@ -10,7 +10,6 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.config.load import loads
-from ice.config.traffic import read_salt
 from ice.errors import LocalError
 from ice.link.frame import Flag
 from ice.security.keyring import Change, Keyring
@@ -400,5 +399,6 @@ class Settings(SynchronousTestCase):
             error = self.assertRaises(LocalError, self.salted(text))
             self.assertIn("32 hexadecimal digits", str(error))
             self.assertNotIn("secret", str(error))
-        error = self.assertRaises(LocalError, read_salt, Path("/nowhere/salt"))
+        lost = loads('[traffic]\nsalt_file = "/nowhere/salt"\n', Path("ice.toml")).config.traffic
+        error = self.assertRaises(LocalError, lost.salt)
         self.assertIn("/nowhere/salt", str(error))
