@@ -157,6 +157,17 @@ class JoinTests(Case):
         bob.pull()
         self.assertEqual(len(bob.heard), 2)
 
+    def test_an_operator_is_a_client(self) -> None:
+        """Admitted as a person is, with a person's rights: own source, no reserved streams, access by name."""
+        stage = self.stage()
+        desk = stage.guest(wire.ca().leaf("desk", Role.OPERATOR), "room")
+        bob = stage.guest(wire.ca().leaf("bob"), "room")
+        desk.say("room")
+        bob.pull()
+        self.assertEqual(len(bob.heard), 1)
+        self.assertEqual(desk.join("__election_1").error.code, Code.DENIED)
+        self.assertEqual(desk.join("other", source="any").error.code, Code.FOREIGN_SOURCE)
+
     def test_a_colliding_key_is_refused(self) -> None:
         """Told to the second; the first goes on."""
         stage = self.stage()
