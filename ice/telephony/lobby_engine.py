@@ -155,7 +155,7 @@ class LobbyEngine:
             "calls": len(self._calls),
             "at_door": sum(each.visitor is not None and not each.inside for each in self._calls.values()),
             "inside": sum(each.inside for each in self._calls.values()),
-            "talking": sum(each.visitor is not None and each.visitor.talking for each in self._calls.values()),
+            "talking": sum(each.talking for each in self.calls()),
             "channels": {stream: len(room) for stream, room in self._rooms.items()},
             "codes": {"right": doors["right"], "wrong": doors["wrong"]},
             "bursts": bursts,
@@ -498,5 +498,5 @@ class LobbyEngine:
         return LobbyCall(
             call.id, call.direction, caller.number, caller.record.dialled, caller.stream, self._name(caller),
             "" if visitor is None else visitor.alias, caller.trunk, caller.who, call.name, where,
-            visitor is not None and visitor.talking, call.marks.began, call.marks.answered,
+            caller.inside and visitor is not None and visitor.talking, call.marks.began, call.marks.answered,
         )  # fmt: skip
