@@ -263,6 +263,12 @@ class Encoder:
         encoder, ctl = self._library.encoder, self._library.ctl
         encoder.encoder_ctl(self._state, ctl.set_packet_loss_perc, percent if self._fec else 0)
 
+    def continue_from(self, other: Encoder) -> None:
+        """Go on as ``other`` would: who has followed its packets until now follows ours from here on, and hears no seam. Both are made alike."""
+        # libopus keeps all of an encoder in one piece without pointers, and says that a copy of it is an encoder ("a shallow copy is sufficient").
+        ctypes.memmove(self._state, other._state, self._library.encoder.get_size(1))
+        self._crowd, self._crowd_begins = other._crowd, other._crowd_begins
+
     def voices(self, count: int) -> None:
         """How many voices there are in the sound from now on: a crowd is coded for a tenth of the work (module docstring)."""
         crowd = self.bitrate >= CROWD_BITRATE and count >= (CROWD_OVER + 1 if self._crowd else CROWD)

@@ -11,6 +11,9 @@ zero, below practically all stations', so that a station which began at the same
 
 **Borders.** A burst of the mix begins when somebody on another stream begins and ends when the last of them has ended.
 
+**Work.** What members of one voice hear alike is coded once (:mod:`ice.patch.choir`); sound of five voices and more is coded as a crowd (:meth:`ice.media.opus.Encoder.voices`), which costs a tenth; sums and
+limits are taken of all members together.
+
 **Gain.** A member's ``gain_db`` is how loud it is for others; ``automatic_gain`` follows its speech besides (:mod:`ice.patch.gain`), off by default.
 """
 
@@ -21,11 +24,15 @@ from typing import Final
 import attrs
 import numpy as np
 
+from ice.errors import LocalError
+from ice.media.codecs import OpusEncoder
 from ice.media.mixer import Limiter, Sum, limit_all
 from ice.media.playout import DigitPressed, Listener, Talking
 from ice.media.rtp import MAX_VIA, Talk
 from ice.patch.anew import AnewPatch
 from ice.patch.announcement import Announcement
+from ice.patch.channel import Leg
+from ice.patch.choir import Choir, Singer
 from ice.patch.floor import Standing, Verdict
 from ice.patch.gain import AutomaticGain, amplitude
 from ice.patch.junction import STEP, Admitted
@@ -35,6 +42,7 @@ from ice.patch.speaker import Speaker
 
 SSRC_BITS: Final = 16  # of the mixes' own: below those of 65,535 stations in 65,536
 TALKERS_MAX: Final = 16  # of one member at once
+CHOIR: Final = 3  # members of one voice: of two, one hears what the other says
 LOWEST: Final = (False, 0)  # emergency and priority
 
 
@@ -44,10 +52,11 @@ class _Party:
 
     joined: Joined
     listener: Listener
-    limiter: Limiter
     gain: float
     automatic: AutomaticGain | None
     speaker: Speaker | None  # None where we cannot speak
+    singer: Singer | None  # None where nobody shares the work with it
+    own_limiter: Limiter = attrs.field(factory=Limiter)
     passing: frozenset[int] = frozenset()  # SSRCs whose last packets might cross
     talkers: tuple[Talking, ...] = ()  # who is in this member's sound now
     part: Sum | None = None  # what it contributes to this step
@@ -58,6 +67,10 @@ class _Party:
     def stream(self) -> str:
         return self.joined.channel.stream_id
 
+    @property
+    def limiter(self) -> Limiter:
+        return self.own_limiter if self.singer is None else self.singer.limiter
+
 
 class MixedPatch(AnewPatch):
     """See the module docstring, and :class:`~ice.patch.junction.Junction`."""
@@ -67,20 +80,30 @@ class MixedPatch(AnewPatch):
 
     def _prepare(self) -> None:
         self._parties: dict[str, _Party] = {}
-        self._announced: Sum | None = None
+        self._choirs: list[Choir] = []
+        choirs: dict[str, Choir] = {}
+        for leg in self._legs:
+            leader = _leader_of(leg)
+            if leader is not None:
+                self._choirs.append(Choir(leader))
+                choirs.update(dict.fromkeys(leg.streams, self._choirs[-1]))
         for member in self.patch.streams:
             joined = self._joined[member.stream]
             voice = joined.channel.voice
-            speaker = None
+            speaker = singer = None
             if not joined.silent_because:
-                speaker = Speaker(voice, voice.encoder(), self._new_ssrc(), Talk(), self.chance)
+                coder = voice.encoder()
+                choir = choirs.get(member.stream)
+                if choir is not None and isinstance(coder, OpusEncoder):
+                    coder = singer = Singer(choir, coder)
+                speaker = Speaker(voice, coder, self._new_ssrc(), Talk(), self.chance)
             self._parties[member.stream] = _Party(
                 joined,
                 self._new_ear(joined),
-                Limiter(),
                 amplitude(member.gain_db),
                 AutomaticGain() if member.automatic_gain else None,
                 speaker,
+                singer,
             )
 
     def _new_ssrc(self) -> int:
@@ -95,6 +118,8 @@ class MixedPatch(AnewPatch):
         return party.listener
 
     def _pull(self, at: float, unix_s: float) -> list[Out]:
+        for choir in self._choirs:
+            choir.step()
         for party in self._parties.values():
             self._hear(party, at)
         total = np.zeros(STEP, np.int32)
@@ -114,11 +139,13 @@ class MixedPatch(AnewPatch):
                 elif party.speaker.pressed:
                     outs += self._send((party.stream,), party.speaker.release(at), at, unix_s)
         if mixes:
-            limited = limit_all(
-                [party.limiter for party, _, _ in mixes], np.stack([mix for _, _, mix in mixes])
-            )
-            for (party, speaker, _), pcm in zip(mixes, limited, strict=True):
-                outs += self._send((party.stream,), speaker.say(pcm, at), at, unix_s)
+            # Who hears the same, turned down by the same limiter, hears one sound.
+            different = {(party.limiter, id(mix)): mix for party, _, mix in mixes}
+            limited = limit_all([limiter for limiter, _ in different], np.stack(list(different.values())))
+            sounds = dict(zip(different, limited, strict=True))
+            for party, speaker, mix in mixes:
+                said = speaker.say(sounds[party.limiter, id(mix)], at)
+                outs += self._send((party.stream,), said, at, unix_s)
         if self._playing is not None and (self._playing.over or self.floor.own is None):
             outs += self._end_announcement("said" if self.floor.own is not None else "cut", at, unix_s)
         return outs
@@ -212,6 +239,8 @@ class MixedPatch(AnewPatch):
         if not voices:
             return np.zeros(STEP, np.int32) if speaker.dialling else None
         emergency, priority = rank
+        if party.singer is not None:
+            party.singer.hear(mix is total)
         talk = speaker.talk
         if talk.priority != priority or talk.via[:-1] != way or not talk.via:
             talk = Talk(priority=priority, via=(*way, self.identity))
@@ -240,3 +269,14 @@ class MixedPatch(AnewPatch):
             way = added
             kept.append(party)
         return tuple(way), kept
+
+
+def _leader_of(leg: Leg) -> OpusEncoder | None:
+    """Who codes what streams of one voice hear alike; None where there is little to share, or frames that a step does not fill."""
+    if len(leg.streams) < CHOIR:
+        return None
+    try:
+        leader = leg.voice.encoder()
+    except LocalError:
+        return None
+    return leader if isinstance(leader, OpusEncoder) and leader.samples == STEP else None

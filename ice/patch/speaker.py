@@ -12,6 +12,7 @@ from ice.media.codecs import Encoder, Pcm
 from ice.media.dtmf import Dialer
 from ice.media.rtp import Talk
 from ice.patch.channel import Voice
+from ice.patch.choir import Singer
 
 KEYS_MAX: Final = 32  # telephone keys that wait; what is over is not dialled
 
@@ -64,7 +65,7 @@ class Speaker:
 
     def voices(self, count: int) -> None:
         """How many there are in the sound from now on; see :meth:`ice.media.opus.Encoder.voices`."""
-        if isinstance(self._coder, opus.Encoder):
+        if isinstance(self._coder, opus.Encoder | Singer):
             self._coder.voices(count)
 
     def say(self, pcm: Pcm, now: float) -> list[Sending]:
