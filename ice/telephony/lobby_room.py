@@ -150,7 +150,9 @@ class Room:
     # -- within
 
     def _told(self, sendings: list[Sending], sender: Visitor, now: float) -> list[Sending]:
-        """What a caller says concerns the floors of all others."""
+        """What a caller says concerns the floors of all others, where there is a floor."""
+        if self.place.channel.full_duplex:
+            return sendings
         for sending in sendings:
             self._ears.datagram(sending.payload, sending.flags, now)
             for other in self._visitors.values():
