@@ -15,8 +15,9 @@ from pydantic_core import PydanticCustomError
 
 from ice.config.fields import (
     RESTART,
+    AddressField,
     Listed,
-    ListenAddress,
+    OptionalAddress,
     OptionalFileName,
     OptionalListenAddress,
     Section,
@@ -46,6 +47,16 @@ StreamId = Annotated[Text, within_bytes(MAX_STREAM_ID), Field(min_length=1), Aft
 """The exact id of a stream that people may join: not one of ours beginning with ``__``."""
 
 
+def _in_numbers(value: Address | None) -> Address | None:
+    if value is not None and value.ip is None:
+        raise PydanticCustomError(
+            "numbers",
+            "expected an address in numbers, found the name {host}, which may mean another machine tomorrow; what it means now: getent ahosts {host}",
+            {"host": printable(value.host, 60)},
+        )
+    return value
+
+
 def _destination(value: Address | None) -> Address | None:
     if value is not None and value.is_wildcard:
         raise PydanticCustomError(
@@ -56,10 +67,13 @@ def _destination(value: Address | None) -> Address | None:
     return value
 
 
-Destination = Annotated[ListenAddress, AfterValidator(_destination)]
+HeardAt = Annotated[AddressField, AfterValidator(_in_numbers)]
+"""Where datagrams are heard: a group, or an address of this machine; in numbers."""
+
+Destination = Annotated[AddressField, AfterValidator(_in_numbers), AfterValidator(_destination)]
 """Where datagrams are sent: a group, a device, a broadcast address; in numbers."""
 
-OptionalDestination = Annotated[OptionalListenAddress, AfterValidator(_destination)]
+OptionalDestination = Annotated[OptionalAddress, AfterValidator(_in_numbers), AfterValidator(_destination)]
 """The same, or None, written ``""``."""
 
 Network = Annotated[Text, AfterValidator(network_text)]
@@ -92,7 +106,7 @@ class ReflectorRule(Section):
         description="Id of the stream on the Rallypoints (a group's id, without braces, in small letters).",
         examples=["3f2a9c1e-5b7d-5e0f-8a61-2c4d6e8f0a1b"],
     )
-    rx: ListenAddress = Field(
+    rx: HeardAt = Field(
         description="Where datagrams are heard: a multicast group, which is joined, or an address of this machine.",
         examples=["239.192.7.1:21000"],
     )

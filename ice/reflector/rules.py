@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ice.config.reflector import ReflectorRule, ReflectorSettings, distinct_rules, is_group
 from ice.config.schema import Config
 from ice.errors import LocalError
+from ice.net.addresses import Address
 from ice.net.place import Place
 from ice.reflector.engine import Terms
 from ice.reflector.translation import Transcoder, Translation
@@ -200,6 +201,33 @@ def remarks_on(config: Config) -> Iterator[Remark]:
             key = "key_file" if rule.key_file and str(rule.key_file) in str(error) else ""
             yield Remark(index, key, str(error), wrong=True)
         yield from _warnings(index, rule)
+        if rule.capture_file is not None and not rule.capture_file.parent.is_dir():
+            yield Remark(
+                index, "capture_file", f"there is no folder {rule.capture_file.parent}: nothing is captured"
+            )
+    yield from _crossings(config, rules)
+
+
+def _crossings(config: Config, rules: tuple[ReflectorRule, ...]) -> Iterator[Remark]:
+    """Streams that hear each other, since what one sends into a group another takes in there."""
+    if not config.multicast.loopback:
+        return  # what this machine says it does not hear
+    settings = config.reflector
+    hearing: dict[tuple[Address, str], list[int]] = {}
+    for index, rule in enumerate(rules):
+        if rule.hears:
+            hearing.setdefault((rule.rx, rule.interface or settings.interface), []).append(index)
+    for index, rule in enumerate(rules):
+        for to in filter(is_group, rule.destinations):
+            at = (to, rule.interface or settings.interface)
+            other = next((each for each in hearing.get(at, ()) if rules[each].stream != rule.stream), None)
+            if other is not None:
+                yield Remark(
+                    index,
+                    "rx" if to == rule.rx else "tx",
+                    f'what the stream "{rule.stream[:40]}" says to {to} is heard there for the stream "{rules[other].stream[:40]}" (rule {other + 1}), '
+                    "as if they were patched; where that is not meant, give one of them another group",
+                )
 
 
 def _warnings(index: int, rule: ReflectorRule) -> Iterator[Remark]:
@@ -212,13 +240,10 @@ def _warnings(index: int, rule: ReflectorRule) -> Iterator[Remark]:
             f"mode {mode:04o} lets others than the owner read {rule.key_file}; type: chmod 600 {rule.key_file}",
         )
     if rule.capture_file is not None:
-        folder = rule.capture_file.parent
         yield Remark(
             index,
             "capture_file",
-            f"what is said is written into {rule.capture_file} (up to {rule.capture_bytes:,} bytes); take capture_file out when it is no longer needed"
-            if folder.is_dir()
-            else f"there is no folder {folder}: nothing is captured",
+            f"what is said is written into {rule.capture_file} (up to {rule.capture_bytes:,} bytes): take the key out when that is no longer needed",
         )
     if rule.hears and not rule.allow and not is_group(rule.rx):
         yield Remark(index, "rx", f"whoever reaches {rule.rx} talks on the stream: name them in allow")

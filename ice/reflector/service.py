@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from ice.config.reflector import SnoopingSettings
 from ice.config.schema import Config
+from ice.errors import LocalError
 from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import MulticastSocket
 from ice.reflector.rules import Rule, by_stream, rules_of, translation_of
@@ -52,7 +53,10 @@ class Plan:
         old = {} if before is None else {rule.settings: made for rule, made in before.rules}
         pairs = []
         for rule in rules:
-            made = translation_of(rule.settings, salt, clock_ahead_s=config.traffic.clock_ahead_s)
+            try:
+                made = translation_of(rule.settings, salt, clock_ahead_s=config.traffic.clock_ahead_s)
+            except LocalError as error:
+                raise LocalError(f"rule {rule.number} ({rule.name}): {error}") from None
             same = old.get(rule.settings)
             if same is not None and made is not None and same.keyring == made.keyring:
                 made = same

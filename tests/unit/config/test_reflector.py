@@ -54,7 +54,7 @@ class Rules(SynchronousTestCase):
     def test_mistakes(self) -> None:
         """Every mistake is a sentence."""
         self.assertEqual(wrong("[[reflector.rules]]\nrx = '239.1.1.1:1'\n")[0][2], "this key must be given")
-        self.assertIn("an IP address is needed", self.message(RULE.replace("239.1.1.1", "radio")))
+        self.assertIn("in numbers, found the name radio", self.message(RULE.replace("239.1.1.1", "radio")))
         self.assertIn("no place to send to", self.message(RULE + 'tx = "0.0.0.0:5000"\n'))
         self.assertIn("for satellites", self.message(RULE.replace('"red"', '"__x"')))
         self.assertIn("already", self.message(RULE + 'additional_tx = ["239.1.1.1:5000"]\n'))

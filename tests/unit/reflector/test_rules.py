@@ -143,6 +143,22 @@ class Places(Case):
 
 
 class Changes(Case):
+    def test_two_streams_on_one_group(self) -> None:
+        """Two streams tied to one group are one, which is said; not where neither hears what the other says there."""
+
+        def found(one: str, other: str, begin: str = "") -> list[tuple[int, str]]:
+            rules = self.rule(one) + self.rule(other).replace("hall", "yard")
+            return [
+                (each.index, each.key) for each in remarks_on(self.config(rules, begin)) if not each.wrong
+            ]
+
+        self.assertEqual(found("", ""), [(0, "rx"), (1, "rx")])
+        self.assertEqual(found("", 'direction = "out"'), [(1, "rx")])
+        self.assertEqual(found('direction = "in"', 'direction = "in"'), [])
+        self.assertEqual(found("", 'interface = "eth1"'), [])
+        self.assertEqual(found("", "enabled = false"), [])
+        self.assertEqual(found("", "", "[multicast]\nloopback = false\n"), [])
+
     def test_nothing_by_default(self) -> None:
         """A plain rule changes nothing and has nothing to be reminded of."""
         [rule] = rules_of(self.config(self.rule()))
