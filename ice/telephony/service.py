@@ -4,7 +4,7 @@ What is decided is decided in :mod:`ice.telephony.switchboard`; here its orders 
 :class:`~ice.telephony.seams.Lobby`'s: it is asked first whether something that a trunk reports is its own.
 
 **One of a group.** People write to a group of gateways; the active one answers (:meth:`Gateway.active`, :meth:`Gateway.standby`, :mod:`ice.election`). A standby has joined the group's stream and says nothing, and its trunks are *not started*: a
-call manager hands its calls to whoever has connected last. Who becomes a standby ends his calls on both sides (``takeover``), waits a second for that to be confirmed, and lets the trunks go. Who becomes active starts
+call manager hands its calls to whoever has connected last. Who becomes a standby ends his calls on both sides (``takeover``), waits a moment for that to be confirmed, and lets the trunks go. Who becomes active starts
 his trunks, and adopts what they still have of a gateway that died.
 
 **Trunks.** A trunk that goes down ends no call by itself: whether a call is over is for the trunk to say, which may find it again when it is back.
@@ -53,8 +53,8 @@ from ice.telephony.switchboard import (
 )
 
 LOOK_S: Final = 1.0  # while there are calls: whose program says nothing any more
-CONFIRM_S: Final = 1.0  # that calls are over, before the trunks are let go
-CLOSE_S: Final = 0.7  # for the trunks to close; with CONFIRM_S below the election's shortest deadline
+CONFIRM_S: Final = 0.7  # that calls are over, before the trunks are let go
+CLOSE_S: Final = 1.1  # for the trunks to close; with CONFIRM_S below the election's shortest deadline
 TRUNKS_S: Final = 30.0
 TRUNKS_REST_S: Final = 60.0
 
@@ -162,7 +162,7 @@ class Gateway(Service):
         self._log.info("active: taking calls by {trunks}", trunks=", ".join(self.trunks))
 
     def standby(self) -> Deferred[None]:
-        """End all calls (``takeover``) and let the trunks go; fires when that is done, within 1.7 s."""
+        """End all calls (``takeover``) and let the trunks go; fires when that is done, within 1.8 s."""
         if not self.is_active:
             return succeed(None)
         if self._trunks_down():

@@ -1,0 +1,151 @@
+"""The assembly of the gateway: what is wrong is said in lines, a reload that cannot be is refused, and the order of start and stop."""
+
+import json
+from typing import Any
+
+from ice.config.load import Loaded, load
+from ice.daemons.gateway import Daemon, Options, makeService
+from ice.errors import LocalError
+from ice.security.certificates import Role
+from ice.streams.connect import Passport
+from ice.streams.rallypoint import RallypointNetwork
+from ice.telephony.loopback_trunk import LoopbackTrunk
+from ice.testing.network import MemoryDialler, MemoryRallypoint, network_on
+from tests.unit.daemons import site
+from tests.unit.reflector.test_service import A
+from tests.unit.security import wire
+
+GATEWAY = wire.ca().leaf("gateway", Role.SATELLITE)
+TEXT = '[gateway]\nclear = ["north"]\n[[gateway.dial_in]]\nnumber = "500"\nchannel = "north"\n'
+
+
+class Case(site.Case):
+    CONFIGURATION = TEXT
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.put("client", GATEWAY)
+
+    def network(self, loaded: Loaded, reactor: Any, passport: Passport) -> RallypointNetwork:
+        dialler = MemoryDialler(reactor)
+        dialler.there[A] = MemoryRallypoint(reactor)
+        return network_on(dialler, A, satellite=passport.satellite)
+
+    def daemon(self) -> Daemon:
+        return Daemon(
+            self.reactor,
+            load(self.file),
+            notifier=self.told,
+            output=self.output(),
+            wall=lambda: wire.NOW,
+            network=self.network,
+            environ={"STATE_DIRECTORY": str(self.folder), "RUNTIME_DIRECTORY": str(self.folder)},
+        )
+
+    def started(self) -> Daemon:
+        daemon = self.daemon()
+        self.begin(daemon)
+        self.reactor.pump([0.01] * 20)
+        return daemon
+
+
+class Making(Case):
+    def test_mistakes_are_lines(self) -> None:
+        """With file, line and key; exit status 1."""
+        self.file.write_text(TEXT + 'kee = "voice"\n')
+        (line,) = self.complaint(makeService, Options()).splitlines()
+        self.assertIn("ice.toml:6: gateway.dial_in.kee", line)
+
+    def test_who_is_no_satellite(self) -> None:
+        """Is told how to become one."""
+        self.put("client", wire.alice())
+        error = self.assertRaises(LocalError, self.daemon)
+        self.assertIn("ice pki issue gateway --role satellite", str(error))
+
+    def test_a_channel_that_nobody_describes(self) -> None:
+        """Is refused before anything is opened."""
+        self.file.write_text(TEXT.replace('"north"]', '"south"]'))
+        self.assertIn("gateway.clear", self.complaint(makeService, Options()))
+
+    def test_records(self) -> None:
+        """They are kept in the state folder, mode 0600, by one gateway alone; or not at all."""
+        daemon = self.daemon()
+        path = self.folder / "calls.db"
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+        self.assertIn("another gateway writes these", str(self.assertRaises(LocalError, self.daemon)))
+        assert daemon.gateway.records is not None
+        daemon.gateway.records.close()
+        path.unlink()
+        self.file.write_text(TEXT + "[gateway.records]\nkeep_days = 0\n")
+        self.assertIsNone(self.daemon().gateway.records)
+        self.assertFalse(path.exists())
+
+
+class Living(Case):
+    def test_start_and_stop(self) -> None:
+        """systemd hears of each step; calls are taken, the pages are there, and nothing is left open."""
+        daemon = self.started()
+        self.assertEqual(self.told.steps(), ["READY=1"])
+        self.assertEqual(daemon.doing, "active, 0 calls")
+        self.assertEqual(self.reactor.open, [7483])
+        self.assertIsNone(daemon.gateway.ready())
+        status = json.loads(json.dumps(daemon.health.status()))
+        self.assertEqual(
+            (status["daemon"], status["state"], status["group"]),
+            ("ice-gateway", "active", str(daemon.passport.id)),
+        )
+        self.assertIn(b"ice_gateway_trunk_up", daemon.metrics.render())
+        self.assertEqual(daemon.metrics.errors, 0)
+        self.assertIn("is let into the channel north without a code", self.log)
+        daemon.stopService()
+        self.reactor.pump([0.1] * 20)
+        self.assertEqual(self.told.steps()[1], "STOPPING=1")
+        self.assertEqual(self.reactor.open, [])
+
+    def test_reload(self) -> None:
+        """Numbers and limits are read anew; what needs a restart is named; what is wrong changes nothing."""
+        daemon = self.started()
+        self.file.write_text(TEXT.replace("[gateway]\n", "[gateway]\ncalls = 7\n"))
+        self.assertIn("changed gateway.calls; 0 calls", self.reload(daemon))
+        self.assertEqual(daemon.gateway.rules.calls, 7)
+        self.file.write_text(
+            '[gateway.numbers]\ncountry = "49"\n[[gateway.trunks]]\nname = "own"\nkind = "loopback"\n'
+        )
+        self.assertIn("after a restart: gateway.clear, gateway.trunks, gateway.dial_in", self.reload(daemon))
+        user = '[[gateway.numbers.users]]\nid = "2c9e7d10-4b5f-4d3a-8e61-7f0a1b2c3d4e"\nnumber = "99999999999999"\n'
+        self.file.write_text(user)
+        self.assertIn("not reloaded", self.reload(daemon))
+        self.assertEqual(daemon.gateway.rules.plan.country, "49")
+
+    def test_renewed_certificate(self) -> None:
+        """Links show it from now on; call messages go on under the old one, and that is said."""
+        daemon = self.started()
+        self.put("client", wire.ca().leaf("gateway", Role.SATELLITE, id=daemon.passport.id))
+        self.assertIn("restart the gateway before that expires", self.reload(daemon))
+
+    def test_server_group(self) -> None:
+        """In one, it stands by until it is elected, its trunks are not started, and people write to the group."""
+        salt = self.folder / "salt"
+        salt.write_text("00" * 32)
+        salt.chmod(0o600)
+        group = "5e2bb1f4-91a2-4a53-a2ff-02f6d4b3fd50"
+        daemon = self.daemon()
+        id = str(daemon.passport.id)
+        assert daemon.gateway.records is not None
+        daemon.gateway.records.close()
+        self.file.write_text(
+            f'{TEXT}[[server_groups]]\nid = "{group}"\nsalt_file = "salt"\nquorum = "none"\n[[server_groups.members]]\nid = "{id}"\n'
+        )
+        daemon = self.started()
+        trunk = daemon.gateway.trunks["loopback"]
+        assert isinstance(trunk, LoopbackTrunk)
+        self.assertFalse(trunk.health.up)
+        self.assertEqual((daemon.doing, daemon.gateway.group_id), ("standing by, 0 calls", group))
+        assert daemon.election is not None
+        daemon.gateway.guard(lambda: True)
+        daemon.gateway.active()
+        self.reactor.pump([0.1] * 2)
+        self.assertEqual((daemon.doing, trunk.health.up), ("active, 0 calls", True))
+        daemon.stopService()
+        self.reactor.pump([0.1] * 40)
+        self.assertFalse(trunk.health.up)
