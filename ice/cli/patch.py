@@ -15,9 +15,29 @@ from ice.cli.control import Controlled, Desk, by_id, control_options, listing
 if TYPE_CHECKING:
     from rich.console import Console
 
+MAX_HZ = 20_000
+MAX_TONE_MS = 60_000
 PATCH = Controlled(
     "patch server", "ice-patch", "patch.control", "patch.sock", lambda config: config.patch.control
 )
+
+
+class _Tone(click.ParamType[tuple[float, int]]):
+    """``HZ:MS``, a tone or (0 Hz) a pause."""
+
+    name = "tone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        pitch, _, length = str(value).partition(":")
+        try:
+            found = float(pitch), int(length)
+        except ValueError:
+            self.fail(f"{value!r} is no tone; 1000:500 is one of 1000 Hz, half a second long", param, ctx)
+        if not 0 <= found[0] <= MAX_HZ or not 0 < found[1] <= MAX_TONE_MS:
+            self.fail(f"{value!r}: a tone has up to {MAX_HZ} Hz and lasts up to {MAX_TONE_MS} ms", param, ctx)
+        return found
 
 
 @click.group()
@@ -57,6 +77,21 @@ patch.command("rm", help="Delete a patch.")(by_id(PATCH, "delete", "patch {id} i
     show_default=True,
     help="How speech passes: as it is, coded anew for each stream, or mixed.",
 )
+@click.option(
+    "--gain",
+    "gains",
+    type=(str, float),
+    multiple=True,
+    metavar="STREAM DB",
+    help="How much louder (or softer: negative) a stream is for the others, in the mode mixed; repeatable.",
+)
+@click.option(
+    "--automatic-gain",
+    "automatic",
+    multiple=True,
+    metavar="STREAM",
+    help="Let a stream's gain follow its speech, in the mode mixed; repeatable.",
+)
 @click.option("--off", is_flag=True, help="Keep it ready, and let nothing pass yet.")
 @control_options(PATCH)
 def add(
@@ -64,11 +99,20 @@ def add(
     streams: tuple[str, ...],
     name: str,
     mode: str,
+    gains: tuple[tuple[str, float], ...],
+    automatic: tuple[str, ...],
     off: bool,
     desk: Desk,
 ) -> int:
     """Make a patch of streams, and switch it on."""
-    given: dict[str, Any] = {"id": id, "streams": list(streams), "mode": mode, "enabled": not off}
+    louder = dict(gains)
+    if strange := [stream for stream in (*louder, *automatic) if stream not in streams]:
+        raise click.UsageError(f"{strange[0]} is no stream of this patch")
+    members = [
+        {"stream": stream, "gain_db": louder.get(stream, 0.0), "automatic_gain": stream in automatic}
+        for stream in streams
+    ]
+    given: dict[str, Any] = {"id": id, "streams": members, "mode": mode, "enabled": not off}
     if name:
         given["name"] = name
     answer = desk.ask({"do": "create", "patch": given})
@@ -82,6 +126,14 @@ def add(
 @click.option(
     "--file", type=click.Path(path_type=Path, dir_okay=False), help="WAV file that is said, up to 5 minutes."
 )
+@click.option(
+    "--tone",
+    "tones",
+    type=_Tone(),
+    multiple=True,
+    metavar="HZ:MS",
+    help="A tone before it, as 1000:500; 0:200 is a pause; repeatable.",
+)
 @click.option("--digits", default="", help="Telephone keys that are said after it.")
 @click.option("--alias", default="", help="Name that listeners see, at most 16 bytes.")
 @click.option("--priority", type=click.IntRange(0, 255), default=0, show_default=True)
@@ -91,6 +143,7 @@ def add(
 def announce(
     id: str,
     file: Path | None,
+    tones: tuple[tuple[float, int], ...],
     digits: str,
     alias: str,
     priority: int,
@@ -98,14 +151,12 @@ def announce(
     streams: tuple[str, ...],
     desk: Desk,
 ) -> int:
-    """Say a recorded prompt, or telephone keys, into a patch."""
-    sound = b""
-    if file is not None:
-        from ice.media.wav import read
-
-        sound = read(file).astype("<i2").tobytes()
-    if not sound and not digits:
-        raise click.UsageError("an announcement has sound (--file), or telephone keys (--digits)")
+    """Say tones, a recorded prompt, or telephone keys into a patch."""
+    if not (file or tones or digits):
+        raise click.UsageError(
+            "an announcement has tones (--tone), sound (--file), or telephone keys (--digits)"
+        )
+    sound = _sound(tones, file)
     request = {
         "do": "announce",
         "id": id,
@@ -119,3 +170,18 @@ def announce(
     answer = desk.ask(request, sound)
     click.echo(f"patch {id} says it: {answer.get('seconds', 0)} s")
     return 0
+
+
+def _sound(tones: tuple[tuple[float, int], ...], file: Path | None) -> bytes:
+    """Tones, then what the file has, as the control takes sound."""
+    from ice.media.codecs import SAMPLE_RATE
+    from ice.media.tones import shaped, silence, sine
+    from ice.media.wav import read
+
+    pieces = []
+    for pitch, length_ms in tones:
+        samples = length_ms * SAMPLE_RATE // 1000
+        pieces.append(shaped(sine(pitch, samples)) if pitch else silence(samples))
+    if file is not None:
+        pieces.append(read(file))
+    return b"".join(piece.astype("<i2").tobytes() for piece in pieces)
