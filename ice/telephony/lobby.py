@@ -8,13 +8,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
 
 from ice.errors import LocalError
-from ice.net.clock import Clock, DelayedCall
+from ice.net.alarm import Alarm
+from ice.net.clock import Clock
 from ice.streams.interface import Datagram, Network, Stream
 from ice.streams.sealed import SealedNetwork
 from ice.telephony.call import Timing
@@ -29,8 +30,6 @@ from ice.telephony.switchboard import AskTrunk, Record
 from ice.telephony.trunk import Report, Request, Sound, TrunkOrder
 
 __all__ = ["DialIn", "DialOutRefused", "Lobby", "LobbyCall", "Place", "Prompts", "place_of"]
-
-LEAST_WAIT_S: Final = 0.0005  # rounding may make a deadline due a moment before it is past
 
 
 def _as_it_is(number: str) -> str | None:
@@ -96,8 +95,7 @@ class Lobby:
         self._ask, self._sound, self._record = ask, sound, record
         self._wall = wall
         self._look = look
-        self._timer: DelayedCall | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(clock, self._tick)
         self._streams: dict[str, Stream] = {}
         self._stopping: list[Deferred[None]] = []
 
@@ -189,7 +187,7 @@ class Lobby:
             done, self._stopping = self._stopping, []
             for each in done:
                 each.callback(None)
-        self._arm()
+        self._alarm.set(self.engine.deadline)
 
     def heard(self, stream: str, datagram: Datagram) -> None:
         """A datagram came on a channel."""
@@ -200,23 +198,7 @@ class Lobby:
         """The way to a channel has opened or closed."""
         self.engine.path(stream, up, self._clock.seconds())
 
-    def _arm(self) -> None:
-        due = self.engine.deadline
-        if due is None:
-            timer, self._timer = self._timer, None
-            if timer is not None:
-                timer.cancel()
-            return
-        if self._timer is not None:
-            if self._timer_at <= due:
-                return
-            self._timer.cancel()
-        now = self._clock.seconds()
-        self._timer_at = max(due, now + LEAST_WAIT_S)
-        self._timer = self._clock.callLater(self._timer_at - now, self._tick)
-
     def _tick(self) -> None:
-        self._timer = None
         self._look()
         self._carry(self.engine.tick(self._clock.seconds(), self._wall()))
 
