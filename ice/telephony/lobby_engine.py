@@ -46,6 +46,7 @@ from ice.telephony.lobby_orders import (
 )
 from ice.telephony.lobby_room import CALLERS_MAX, Place, Room
 from ice.telephony.measures import measured
+from ice.telephony.messages import MAX_NUMBER
 from ice.telephony.prompts import Prompts
 from ice.telephony.records import CallRecord
 from ice.telephony.switchboard import AskTrunk, Record
@@ -399,7 +400,7 @@ class LobbyEngine:
         place = self._places[caller.stream]
         key = Key.OPEN if place.channel.full_duplex else dial_in.key
         called = caller.call.direction is Direction.OUTGOING
-        number = self._normalised(caller.number)
+        number = self._normalised(caller.number)[:MAX_NUMBER]
         visit = Visit(self._doors[dial_in], number, key, now, called=called)
         alias = dial_in.alias_of(caller.number, caller.name)
         line = Line(self._rate_of(caller.trunk))
