@@ -1,8 +1,8 @@
-"""``ice demo``: two people talk through a real Rallypoint on this machine, and what was heard is measured.
+"""``ice demo``: two people talk through a real Rallypoint on this machine, one telephones, and what was heard is measured.
 
 Nothing is pretended. A throw-away site is written (authority, certificates, configuration); a Rallypoint runs as an administrator would
 start it; a listener and two talkers are processes of their own that speak TLS with it over loopback. Each talker says a real
-sentence, one after the other, so that what was heard can be compared with what was said. Everything that a table line
+sentence, one after the other, so that what was heard can be compared with what was said. Meanwhile somebody telephones the echo number (:mod:`ice.cli.demo_call`). Everything that a table line
 needs is measured from outside: the processes' traces, and the WAV file that the listener wrote.
 
 What stays in the folder afterwards: the heard sound, a picture of it, and with ``--keep`` or after a failure all the rest.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import math
 import shutil
 import sys
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ice.cli.demo_call import CALLER, HEARD, Echo, Telephones, told
 from ice.cli.display import plural
 from ice.cli.pages import NotRunning, fetch
 from ice.cli.processes import Child, Children, Interrupt, Interrupted
@@ -79,18 +79,18 @@ class Heard:
 )
 @click.option("--keep", is_flag=True, help="Keep the site, logs and traces, not only what was heard.")
 def demo(folder: Path, seconds: float | None, keep: bool) -> int:
-    """Try everything on this machine: a Rallypoint, a listener and two talkers.
+    """Try everything on this machine: a Rallypoint, a listener and two talkers, and a telephone call.
 
     Uses free ports of 127.0.0.1 and nothing outside its folder. Exit status 0 only if the speech arrived.
     """
     console = Console()
     with Interrupt() as interrupt, _reserved(folder) as place:
         try:
-            heard = Demonstration(place, seconds, console, interrupt).run()
+            heard, echo = Demonstration(place, seconds, console, interrupt).run()
         except Interrupted as stopped:
             click.echo(f"stopped by {stopped}; nothing is left running", err=True)
             return INTERRUPTED
-        arrived = len(heard) == len(TALKERS) and all(each.arrived for each in heard)
+        arrived = len(heard) == len(TALKERS) and all(each.arrived for each in heard) and echo.arrived
         if arrived and not keep:
             _tidy(place)
     return 0 if arrived else 1
@@ -105,19 +105,21 @@ class Demonstration:
         self._interrupt = interrupt
         self._seconds = seconds
 
-    def run(self) -> list[Heard]:
-        """Let them talk, measure, show; what was heard of each talker."""
+    def run(self) -> tuple[list[Heard], Echo]:
+        """Let them talk, measure, show; what was heard of each talker, and of the call."""
         from ice.cli.speech import SPEECH
         from ice.media.wav import inspect
         from ice.testing.site import Site
 
-        self._say("a throw-away site: an authority, four certificates, a configuration")
+        self._say("a throw-away site: an authority, six certificates, a configuration")
         site = Site.create(self._folder / "site", clients=("listener", *TALKERS))
+        telephones = Telephones(self._folder, site, _beside_python("twistd"), self._say)
         sentence_s = inspect(SPEECH).seconds
         rounds = 1 if self._seconds is None else max(1, math.ceil(self._seconds / sentence_s))
         with Children(self._interrupt) as children:
             rallypoint = self._start_rallypoint(children, site)
             listener = self._start_listener(children, site, rallypoint, sentence_s * rounds)
+            call = telephones.begin(children, SPEECH, sentence_s)
             for name in TALKERS:
                 self._let_talk(
                     children, site, name, SPEECH, rounds, sentence_s * rounds, rallypoint, listener
@@ -130,9 +132,13 @@ class Demonstration:
                 rallypoint,
             )
             listener.end()
+            children.wait_until(
+                lambda: call.status is not None, START_S + SLACK_S, "the call was over", rallypoint
+            )
+        echo = telephones.measure(call, SPEECH)
         heard = self._measure(SPEECH, rounds, _events(listener, "began"), _events(listener, "ended"))
-        self._show(heard)
-        return heard
+        self._show(heard, echo)
+        return heard, echo
 
     # -- the processes ---------------------------------------------------------------------------------------------
 
@@ -246,7 +252,7 @@ class Demonstration:
             self._say(f"no picture: {missing}")
         return heard
 
-    def _show(self, heard: list[Heard]) -> None:
+    def _show(self, heard: list[Heard], echo: Echo) -> None:
         table = Table(title="what was heard", title_justify="left")
         table.add_column("talker")
         for heading in ("sent", "received", "lost", "late", "latency p50", "p99", "similarity"):
@@ -262,12 +268,15 @@ class Demonstration:
             )
         self._console.print()
         self._console.print(table)
+        call = f"{CALLER} heard an echo for {echo.seconds:.1f} s, similarity {echo.similarity:.3f}"
+        self._console.print(f"call:     {call}", style="" if echo.arrived else "red", highlight=False)
         self._console.print(f"heard:    {self._folder / 'heard.wav'}", soft_wrap=True, highlight=False)
+        self._console.print(f"echo:     {self._folder / HEARD}", soft_wrap=True, highlight=False)
         drawn = self._folder / "speech.png"
         if drawn.exists():
             self._console.print(f"picture:  {drawn}", soft_wrap=True, highlight=False)
         missing = [each for each in heard if not each.arrived]
-        if missing:
+        if missing or not echo.arrived:
             for each in missing:
                 self._console.print(
                     f"{each.name} was not heard well: {plural(each.packets.lost, 'packet')} lost, similarity "
@@ -294,13 +303,7 @@ class Demonstration:
 
 def _events(child: Child, name: str) -> list[dict[str, Any]]:
     """The events of that name which a ``--json`` process has told so far."""
-    found = []
-    for line in child.lines():
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict) and event.get("event") == name:
-                found.append(event)
-    return found
+    return [event for event in told(child) if event.get("event") == name]
 
 
 def _answers(url: str) -> bool:
@@ -344,7 +347,7 @@ def _reserved(folder: Path) -> Iterator[Path]:
 
 def _tidy(folder: Path) -> None:
     """Leave only what a person wants to hear and see."""
-    _empty(folder, keep=(MARK, "heard.wav", "speech.png"))
+    _empty(folder, keep=(MARK, "heard.wav", HEARD, "speech.png"))
 
 
 def _empty(folder: Path, keep: tuple[str, ...]) -> None:

@@ -371,7 +371,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def test_demo(start: Start, tmp_path: Path) -> None:
-    """The demo's speech arrives: status 0, a table, the sound and its picture."""
+    """The demo's speech arrives, the call's too: status 0, a table, the sound and its picture."""
     demo = start("ice", "demo", "--folder", tmp_path / "demo", cwd=tmp_path)
     finish(demo)
     assert "Every word arrived." in demo.output()
@@ -379,6 +379,7 @@ def test_demo(start: Start, tmp_path: Path) -> None:
     assert (tmp_path / "demo" / "speech.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
         ".ice-demo",
+        "echo.wav",
         "heard.wav",
         "speech.png",
     ]
@@ -389,7 +390,7 @@ def test_demo_interrupted(start: Start, tmp_path: Path) -> None:
     demo = start("ice", "demo", "--folder", tmp_path / "demo", cwd=tmp_path)
     demo.wait_for("Anna talks", WAIT_S)
     running = children_of(demo.process.pid)
-    assert len(running) == 3
+    assert len(running) == 5
     interrupt(demo, status=130)
     assert "nothing is left running" in demo.output()
     for pid in running:
