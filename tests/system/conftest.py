@@ -5,6 +5,7 @@ environment. Each is a process group of its own, which is ended with the test wh
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -38,6 +39,12 @@ class Program:
     process: "subprocess.Popen[bytes]"
     log: Path
 
+    def order(self, **order: object) -> None:
+        """Tell it something, where it was started to be told: a JSON object on its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.flush()
+
     def output(self) -> str:
         """All that it has said so far."""
         return self.log.read_text("utf-8", "replace")
@@ -61,50 +68,48 @@ class Program:
         return self.process.wait(timeout_s)
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """``start(command, *arguments, cwd=…, env=…)`` starts a program; all are killed when the test ends."""
-    programs: list[Program] = []
+@contextlib.contextmanager
+def programs(folder: Path) -> Iterator[Callable[..., Program]]:
+    """What starts programs in ``folder``: ``start(command, *arguments, cwd=…, env=…)``, with ``orders`` to be told something later; all are
+    killed in the end."""
+    started: list[Program] = []
 
-    def begin(*command: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> Program:
-        words = [str(word) for word in command]
-        if (BIN / words[0]).exists():
-            words[0] = str(BIN / words[0])
-        log = tmp_path / f"program-{len(programs)}.log"
+    def begin(
+        *command: object, cwd: Path | None = None, env: dict[str, str] | None = None, orders: bool = False
+    ) -> Program:
+        log = folder / f"program-{len(started)}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                words,
-                cwd=cwd or tmp_path,
+                _words(command),
+                cwd=cwd or folder,
                 env=clean_environment() | (env or {}),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if orders else subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        programs.append(Program(process, log))
-        return programs[-1]
+        started.append(Program(process, log))
+        return started[-1]
 
-    yield begin
-    for program in programs:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(program.process.pid, signal.SIGKILL)
-        program.process.wait(10)
+    try:
+        yield begin
+    finally:
+        for program in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.process.pid, signal.SIGKILL)
+            program.process.wait(10)
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """``run(command, *arguments, cwd=…, env=…)`` runs a program to its end; streams as text, the status unchecked."""
+def runner(folder: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """What runs programs to their end: ``run(command, *arguments, cwd=…, env=…)``; streams as text, the status unchecked."""
 
     def execute(
         *command: object, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 120.0
     ) -> "subprocess.CompletedProcess[str]":
-        words = [str(word) for word in command]
-        if (BIN / words[0]).exists():
-            words[0] = str(BIN / words[0])
         return subprocess.run(
-            words,
+            _words(command),
             check=False,
-            cwd=cwd or tmp_path,
+            cwd=cwd or folder,
             env=clean_environment() | (env or {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -113,6 +118,27 @@ def run(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
         )
 
     return execute
+
+
+def _words(command: Sequence[object]) -> list[str]:
+    """A command line; scripts of this virtual environment by their place."""
+    words = [str(word) for word in command]
+    if (BIN / words[0]).exists():
+        words[0] = str(BIN / words[0])
+    return words
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """``start(command, *arguments, cwd=…, env=…)`` starts a program; all are killed when the test ends."""
+    with programs(tmp_path) as begin:
+        yield begin
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """``run(command, *arguments, cwd=…, env=…)`` runs a program to its end; streams as text, the status unchecked."""
+    return runner(tmp_path)
 
 
 @pytest.fixture
