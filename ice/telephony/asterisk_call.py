@@ -1,17 +1,27 @@
-"""One call as the call manager has it: its channel, its sound's channel, its bridge, and to whom it is handed. Data of :mod:`ice.telephony.asterisk_engine`."""
+"""One call as the call manager has it: its channel, its sound's channel, its bridge, and to whom it is handed; what is to be done about it, and what is to go.
+
+Data of :mod:`ice.telephony.asterisk_calls`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import attrs
 
+from ice.telephony import ari
 from ice.telephony.asterisk_names import NOBODY, Memo
 from ice.telephony.call import Direction
+from ice.telephony.trunk import Report
 
+MEDIA_WITHIN_S: Final = 5.0  # Asterisk connects in 2 ms, or gives up after 2 s
+REMOVE_AGAIN_S: Final = 0.5  # doubled at each try, up to
+REMOVE_SLOWEST_S: Final = 8.0
+REMOVE_TRIES: Final = 12  # more than a minute
 SAME_KEY_S: Final = 1.0  # the sound's connection and the events tell the same key within milliseconds
 
 
@@ -129,6 +139,52 @@ class Line:
 
 
 @attrs.frozen
+class Say:
+    """Make this request; its answer comes back with the tag."""
+
+    ask: ari.Ask
+    tag: Tag
+
+
+@attrs.frozen
+class Expect:
+    """A connection of sound with this UUID is to come within so many seconds."""
+
+    media: UUID
+    within_s: float = MEDIA_WITHIN_S
+
+
+@attrs.frozen
+class Close:
+    """Close the connection of sound with this UUID, and expect none."""
+
+    media: UUID
+
+
+Output: TypeAlias = Say | Expect | Close | Report
+
+
+def reports(outputs: Iterable[Output]) -> list[Report]:
+    """What of it is told to the gateway."""
+    return [each for each in outputs if not isinstance(each, Say | Expect | Close)]
+
+
+@attrs.frozen
+class Terms:
+    """How calls are made at one call manager.
+
+    ``app`` is the Stasis application, ``dial`` the endpoint with ``{number}``, ``format`` that of the sound, ``host`` where Asterisk reaches our AudioSocket server (host:port), ``ring_s`` how long the
+    gateway lets a number ring: Asterisk does a little longer.
+    """
+
+    app: str
+    dial: str
+    format: str
+    host: str
+    ring_s: float = 60.0
+
+
+@attrs.frozen
 class Pair:
     """A call that was handed over: two channels in a bridge that only wait for each other's end."""
 
@@ -138,13 +194,59 @@ class Pair:
 
 
 @attrs.define
-class Debris:
-    """A channel or bridge that is to go, until the call manager has said that it is gone."""
-
-    bridge: bool
-    q850: int
+class _Piece:
+    ask: ari.Ask
     due: float
     tries: int = 1
+
+
+class Debris:
+    """Channels and bridges that are to go, until the call manager has said that they are gone: it is asked again and again, for a minute."""
+
+    def __init__(self, say: Callable[[Say], None]) -> None:
+        self.given_up = 0
+        self._say = say
+        self._pieces: dict[str, _Piece] = {}
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._pieces
+
+    @property
+    def dues(self) -> list[float]:
+        """When :meth:`tick` has something to do."""
+        return [piece.due for piece in self._pieces.values()]
+
+    def channel(self, id: str, q850: int, now: float) -> None:
+        """Have a channel ended."""
+        self._remove(id, ari.hang_up(id, q850), now)
+
+    def bridge(self, id: str, now: float) -> None:
+        """Have a bridge ended."""
+        self._remove(id, ari.end_bridge(id), now)
+
+    def gone(self, id: str) -> None:
+        """It is no more, if ever it was."""
+        self._pieces.pop(id, None)
+
+    def tick(self, now: float) -> None:
+        """Look at the clock."""
+        for id, piece in list(self._pieces.items()):
+            if now < piece.due:
+                continue
+            if piece.tries >= REMOVE_TRIES:
+                self.given_up += 1
+                del self._pieces[id]
+                continue
+            piece.tries += 1
+            piece.due = now + min(REMOVE_SLOWEST_S, REMOVE_AGAIN_S * 2**piece.tries)
+            self._say(Say(piece.ask, Tag(Step.REMOVE, NOBODY, id)))
+
+    def _remove(self, id: str, ask: ari.Ask, now: float) -> None:
+        self._pieces[id] = _Piece(ask, now + REMOVE_AGAIN_S)
+        self._say(Say(ask, Tag(Step.REMOVE, NOBODY, id)))
 
 
 class Keys:

@@ -42,6 +42,10 @@ LAYERS = [
     (
         "services",
         [
+            "ice.telephony.ari_door",
+            "ice.telephony.ari_link",
+            "ice.telephony.asterisk",
+            "ice.telephony.audiosocket_server",
             "ice.telephony.connect",
             "ice.telephony.control",
             "ice.telephony.loopback_trunk",
