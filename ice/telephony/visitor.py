@@ -26,7 +26,7 @@ from ice.media.codecs import Encoder
 from ice.media.floor import Claim, Decision, Floor, Refused, Rules, TimeUp, TimeWarning, Usurped
 from ice.media.floor_ears import FloorEars
 from ice.media.mixer import SILENCE_DBOV, Sum, level_dbov
-from ice.media.payload import SAMPLE_RATE, Pcm
+from ice.media.payload import Pcm
 from ice.media.rtp import Talk
 from ice.patch.channel import Channel, Voice
 from ice.patch.speaker import Speaker
@@ -58,7 +58,10 @@ ATTEND_S: Final = (
 )
 PATIENCE_S: Final = 1.0  # so long the floor is waited for while there is no way to the channel
 OPENING_S: Final = (
-    0.5  # of silence after the answer: until a telephone's sound is through, nothing is worth saying
+    0.5  # of silence when the line's first sound has come: a telephone at the ear, not on its way
+)
+LATEST_S: Final = (
+    1.5  # after the answer: so long a line may need until its sound goes, if it says nothing itself
 )
 ECHO_DB: Final = 12.0  # below what was sent: ITU-T G.122 asks more of any line
 ECHO_FRAMES: Final = 20  # 400 ms: so late an echo comes at most
@@ -139,6 +142,8 @@ class Visitor:
         self._asked_at = 0.0
         self._attends_until = 0.0
         self._held = False
+        self._told_from = float("inf")  # before, nobody would hear what he is told
+        self._telling = False
         self._sent_dbov: deque[float] = deque(maxlen=ECHO_FRAMES)
         self._out: list[Sending] = []
 
@@ -146,7 +151,7 @@ class Visitor:
 
     def begin(self, now: float) -> None:
         """The call is answered."""
-        self._player.play(np.zeros(round(OPENING_S * SAMPLE_RATE), np.int16))
+        self._told_from = now + LATEST_S
         self._do(self.visit.begin(now), now)
 
     def press(self, digits: str, now: float) -> None:
@@ -216,6 +221,10 @@ class Visitor:
 
     def step(self, now: float, up_since: float) -> None:
         """The next 20 ms of his line; ``up_since``: since when there is a way to the channel, infinity for not at all."""
+        if not self._telling:
+            if self.line.heard_at > float("-inf"):
+                self._told_from = min(self._told_from, self.line.heard_at + OPENING_S)
+            self._telling = now >= self._told_from
         pcm = self.line.buffer.pull(now)
         if self._held:
             pcm = None
@@ -234,7 +243,7 @@ class Visitor:
 
     def hear(self, channel: Sum | None) -> bytes:
         """20 ms for his line: everybody else on the channel, and what is told him alone; noise where there is nothing."""
-        told = self._player.take()
+        told = self._player.take() if self._telling else None
         if self._held or (channel is None and told is None):
             self._sent_dbov.append(SILENCE_DBOV)
             return self.line.encode(self._noise.take(FRAME))

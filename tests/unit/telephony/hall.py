@@ -65,7 +65,7 @@ class Phone:
         self.gone = False
         self._hall = hall
         self._rate = rate
-        self._say = np.zeros(0, np.int16)
+        self._say = np.zeros(FRAME, np.int16)  # that its sound goes is heard by its first frame
         self._pieces: list[Pcm] = []
         factor = SAMPLE_RATE // rate
         self._up = Upsampler(factor) if factor > 1 else None
@@ -74,6 +74,10 @@ class Phone:
     def say(self, pcm: Pcm) -> None:
         """Speak from now on, after what is being said already."""
         self._say = np.concatenate((self._say, pcm))
+
+    def mute(self) -> None:
+        """Say nothing of what was to be said."""
+        self._say = self._say[:0]
 
     def press(self, digits: str) -> None:
         """Press keys, one after another."""

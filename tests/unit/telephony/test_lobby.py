@@ -50,6 +50,20 @@ class AtTheDoor(SynchronousTestCase):
             (call.where, call.channel, call.alias, call.state), ("channel", "north", "030 1", "talking")
         )
 
+    def test_not_before_he_hears(self) -> None:
+        """Nothing is said before the line's sound goes: half a second after its first frame, or a second and a half after the answer where it says nothing."""
+        for silent, until in ((False, 1.3), (True, 1.5)):
+            hall = Hall()
+            phone = hall.call()
+            phone.mute()
+            hall.wait(0.8)
+            if not silent:
+                phone.say(speech(0.02))
+            hall.wait(until - 0.84)
+            self.assertEqual(phone.prompts(), [])
+            hall.wait(0.3)
+            self.assertEqual(phone.prompts(), [Prompt.CODE])
+
     def test_typed_into_the_prompt(self) -> None:
         """Who knows it keys it in while he is being asked: the prompt stops, the code counts."""
         hall = Hall()
@@ -211,7 +225,7 @@ class OnTheChannel(SynchronousTestCase):
         for hertz, frames in ((2_500.0, 3), (300.0, 50)):
             shares = [amount(heard[start : start + 960], hertz) for start in range(0, len(heard) - 960, 960)]
             # What a line said last is made to fade when it falls silent, hence the rest.
-            self.assertTrue(frames - 0.5 < sum(shares) < frames + 2.5, (hertz, sum(shares)))
+            self.assertTrue(frames - 0.5 < sum(shares) < frames + 3.5, (hertz, sum(shares)))
 
     def test_refused(self) -> None:
         """Somebody else talks: a beep, nothing is sent; when he has ended, it is granted."""
@@ -413,7 +427,7 @@ class DialOut(SynchronousTestCase):
         self.assertEqual(hall.asked, [("t", Dial(id, "+4930", "500", "North", channel_id("north")))])
         self.assertEqual([call.where for call in hall.lobby.calls()], ["ringing"])
         phone = hall.answer(id)
-        hall.wait(1.5)
+        hall.wait(2.5)
         self.assertEqual(phone.prompts(), [Prompt.CALLED, *WELCOME])
         phone.press("*")
         phone.say(speech(0.5))
