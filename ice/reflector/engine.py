@@ -216,7 +216,7 @@ class Port:
                 if found is not None:
                     reflection.returned(found, datagram, data, now)
                     return
-                reflection.passed.keep(mark, _new(Passage, (now, -1, "", None, 0)))
+                reflection.passed.keep(mark, _new(Passage, (now, -1, "", None, datagram.source)))
         if is_rtp(data):
             reception = self.sources.get(datagram.source)
             if reception is None:
@@ -320,7 +320,7 @@ class Reflection:
         if found is not None:
             self.returned(found, datagram, datagram.payload, now)
             return
-        self.passed.keep(mark, _new(Passage, (now, -1, "", None, 0)))
+        self.passed.keep(mark, _new(Passage, (now, -1, "", None, datagram.source)))
         if not self.active:
             for port in self._outs:
                 port.outward.dropped["standby"] += 1
@@ -342,6 +342,11 @@ class Reflection:
             port.outward.dropped["returned"] += 1
             if talker.high >= 0:
                 port.returned(_on_stream(source), now)
+            return
+        if found.local == source:
+            # Who says the same twice (we do, at the end of a burst) has not come round: that would have had the same number, or another's name.
+            for port in self._outs:
+                port.outward.dropped["duplicate"] += 1
             return
         readable = is_rtp(data)
         for port in self._outs:

@@ -55,14 +55,16 @@ class Circle:
         self.until = 0.0
         self.why = ""
         self.noticed = 0  #: circles, ever
-        #: The last witness, and how many returns there were, for people.
+        #: The last witness, how many returns there were, and when the last was, for people.
         self.witness = ""
         self.returns = 0
+        self.returned_at = float("-inf")
 
     def returned(self, witness: str, now: float, *, certain: bool = False) -> Paused | None:
         """RTP that we had before came back; what to do about it, where something is to be done."""
         self.witness = witness
         self.returns += 1
+        self.returned_at = now
         if self.paused:
             return None
         patience = HASTY if now - self._opened_at < SETTLED_S else self._patience

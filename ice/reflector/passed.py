@@ -19,7 +19,7 @@ class Passage(NamedTuple):
     port: int  #: which group it came from; -1: the stream
     host: str  #: who sent it there; of the stream: ""
     talker: Talker | None
-    local: int  #: the talker's own number of it
+    local: int  #: the talker's own number of it; of the stream: the source under which it was there
 
 
 class Passed:

@@ -23,6 +23,7 @@ MAX_TALKERS: Final = 16
 MAX_HOSTS: Final = 16
 TALKS_S: Final = 0.5  # who was heard so lately talks now
 RECENT_S: Final = 60.0  # who was heard so lately is shown
+ECHO_S: Final = 600.0  # what came back so lately is warned of
 
 
 def status_of(reflector: Reflector) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def _rule(tie: Tie, reflector: Reflector, now: float) -> dict[str, Any]:
         "state": state,
         "why": why,
         "pause_s": round(max(0.0, circle.until - now), 1) if circle.paused else 0.0,
-        "warnings": [*reminders_of(rule), *tie.remarks, *_echo(port)],
+        "warnings": [*reminders_of(rule), *tie.remarks, *_echo(port, now)],
         "capture": None if tie.recorder is None else tie.recorder.status(),
         "listened_to": port.wanted,
         "in": _flow(port.inward),
@@ -199,12 +200,13 @@ def _rule(tie: Tie, reflector: Reflector, now: float) -> dict[str, Any]:
     }
 
 
-def _echo(port: Port) -> list[str]:
+def _echo(port: Port, now: float) -> list[str]:
     circle = port.circle
-    if not circle.returns:
+    ago = now - circle.returned_at
+    if ago > ECHO_S:
         return []
     return [
-        f"{circle.returns} RTP packets came back, the last from {circle.witness}: another reflector here, or a host that echoes"
+        f"{circle.returns} RTP packets came back, the last {ago:.0f} s ago from {circle.witness}: another reflector here, or a host that echoes"
     ]
 
 

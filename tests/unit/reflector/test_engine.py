@@ -294,6 +294,18 @@ class Circles(Case):
         self.assertEqual(first.watching.told + second.watching.told, [])
         self.assertEqual(self.mesh(), [b"position %d" % n for n in range(500)])
 
+    def test_said_twice(self) -> None:
+        """Who says the same bytes again under the next number, as ours do at the end of a burst, is heard once, and is no sign of another reflector."""
+        here = Reflector(self.world, ONE, "lan")
+        for n in range(3):
+            stream_says(self.world, Datagram(0, 5, n, rtp(7, ssrc=9)))
+        self.world.settle()
+        self.assertEqual((self.lan(), here.port.outward.dropped), ([rtp(7, ssrc=9)], {"duplicate": 2}))
+        self.assertEqual((here.port.circle.returns, here.watching.told), (0, []))
+        stream_says(self.world, Datagram(0, 6, 0, rtp(7, ssrc=9)))
+        self.world.settle()
+        self.assertEqual((here.port.outward.dropped["returned"], here.port.circle.returns), (1, 1))
+
     def test_an_echo_is_no_circle(self) -> None:
         """A host that sends back all it hears, however busy, is dropped and silences nobody."""
         here = Reflector(self.world, ONE, "lan")
