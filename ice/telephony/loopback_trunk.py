@@ -12,7 +12,8 @@ from uuid import UUID
 
 from twisted.internet.defer import Deferred, succeed
 
-from ice.net.clock import Clock, DelayedCall
+from ice.net.alarm import Alarm
+from ice.net.clock import Clock
 from ice.telephony.loopback import RING_S, Loopback
 from ice.telephony.trunk import Ears, Health, Report, Request
 
@@ -35,8 +36,7 @@ class LoopbackTrunk:
         self.health = NOT_STARTED
         self._clock = clock
         self._ears = ears
-        self._timer: DelayedCall | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(clock, self._look)
         self._looked_at = float("-inf")
         self._waiting: list[Report] = []
 
@@ -51,9 +51,7 @@ class LoopbackTrunk:
         self.health = NOT_STARTED
         self.engine.clear()
         self._waiting.clear()
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        self._alarm.cancel()
         return succeed(None)
 
     def ask(self, request: Request) -> None:
@@ -73,22 +71,14 @@ class LoopbackTrunk:
         self._arm()
 
     def _arm(self) -> None:
-        now = self._clock.seconds()
+        due = None
         if self._waiting:
-            due = now
-        elif not self.health.up or (soonest := self.engine.deadline) is None:
-            return
-        else:
+            due = self._clock.seconds()
+        elif self.health.up and (soonest := self.engine.deadline) is not None:
             due = max(soonest, self._looked_at + LEAST_WAIT_S)
-        if self._timer is not None:
-            if self._timer_at <= due:
-                return
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = self._clock.callLater(max(0.0, due - now), self._look)
+        self._alarm.set(due)
 
     def _look(self) -> None:
-        self._timer = None
         self._looked_at = now = self._clock.seconds()
         reports, self._waiting = self._waiting, []
         if self.health.up:

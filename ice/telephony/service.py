@@ -27,6 +27,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succe
 from twisted.logger import Logger
 
 from ice.errors import LocalError
+from ice.net.alarm import Alarm
 from ice.net.clock import DelayedCall
 from ice.streams.interface import Datagram, Stream
 from ice.streams.rallypoint import RallypointNetwork
@@ -114,8 +115,7 @@ class Gateway(Service):
         self._elected = elected
         self._may_act: Callable[[], bool] | None = None
         self._stream: Stream | None = None
-        self._timer: DelayedCall | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(reactor, self._tick)
         self._health: dict[str, bool] = {}
         self._no_trunk_since: float | None = None
         self._rests_until = float("-inf")
@@ -376,25 +376,11 @@ class Gateway(Service):
         now = self._reactor.seconds()
         if len(self.board):
             due = now + LOOK_S if due is None else min(due, now + LOOK_S)
-        if due is None or self._stream is None:
-            self._cancel()
-            return
-        if self._timer is not None:
-            if self._timer_at <= due:
-                return
-            self._cancel()
-        self._timer_at = due
-        self._timer = self._reactor.callLater(max(0.0, due - now), self._tick)
+        self._alarm.set(due if self._stream is not None else None)
 
     def _tick(self) -> None:
-        self._timer = None
         self.look()
         self._carry(self.board.tick(self._reactor.seconds(), self._wall()))
-
-    def _cancel(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
 
     def _trunk_health(self, name: str, health: trunking.Health) -> None:
         if self._health.get(name) is not health.up:
@@ -465,7 +451,7 @@ class Gateway(Service):
         if self._stream is not None:
             self._stream.leave()
             self._stream = None
-        self._cancel()
+        self._alarm.cancel()
         self.sounds.stop()
         self.mailroom.close()
         left = self.network.stop("the gateway stops")

@@ -21,6 +21,7 @@ import attrs
 from twisted.logger import Logger
 
 from ice.media.burst import Sending
+from ice.net.alarm import Alarm
 from ice.net.clock import Clock, DelayedCall
 from ice.security.keyring import Keyring
 from ice.security.traffic import Cipher
@@ -150,7 +151,7 @@ class Sounds:
         self._step = 0
         self._due = 0.0
         self._running = False
-        self._timer: DelayedCall | None = None
+        self._alarm = Alarm(clock, self._turn)
         self._look_at = 0.0
 
     def __len__(self) -> int:
@@ -217,9 +218,7 @@ class Sounds:
         for stream_id in list(self._leaving):
             self._left(stream_id)
         self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
 
     # -- what is known
 
@@ -263,11 +262,10 @@ class Sounds:
         following = range(self._step + 1, self._step + 1 + PHASES)
         step = next(step for step in following if step % PHASES in phases)
         self._due = self._grid + step * STEP_S
-        self._timer = self._clock.callLater(max(0.0, self._due - self._clock.seconds()), self._turn)
+        self._alarm.set(self._due)
 
     def _turn(self) -> None:
         """The timer: every call whose phase has come."""
-        self._timer = None
         now = self._clock.seconds()
         self.latest_s = max(self.latest_s, now - self._due)
         step = math.floor((now - self._grid) / STEP_S + 1e-6)

@@ -67,7 +67,7 @@ class Trunks(SynchronousTestCase):
         self.ears.asking = False
 
     def wait(self, seconds: float) -> None:
-        self.clock.pump([0.0] + [0.001] * round(seconds * 1000))
+        self.clock.pump([0.0] + [0.001] * max(1, round(seconds * 1000)))
 
     def test_health(self) -> None:
         """It is down until it is started, and when it was stopped."""

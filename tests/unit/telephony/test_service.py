@@ -409,7 +409,7 @@ class Elected(SynchronousTestCase):
         assert gateway._stream is not None
         gateway._stream.leave()
         gateway._stream = None
-        gateway._cancel()
+        gateway._alarm.cancel()
 
     def test_fence(self) -> None:
         """What comes after the right to act has ended finds a standby."""
