@@ -58,6 +58,8 @@ def phone(wishes: Wishes, seconds: float | None) -> int:
                 soft = Softphone(telephone, board)
                 telephone.look = soft.look
                 until = None if seconds is None else reactor.seconds() + seconds
+                if keyboard() is None and not await telephone.found(wishes.timeout_s):
+                    return 0  # asked to stop; who types sees the state, a line wants to be carried out
                 with _input(telephone, soft):
                     while not stop.asked:
                         left = None if until is None else until - reactor.seconds()

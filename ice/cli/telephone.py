@@ -43,6 +43,9 @@ TIMEOUT_S: Final = 10.0
 GATEWAY_S: Final = 6.0  # three hellos
 METERS_PER_S: Final = 12
 VOICE_S: Final = 0.01  # between two looks at what is said
+LEAST_S: Final = (
+    1e-3  # between two looks at what is due: a time that is nearly over is not waited for in circles
+)
 LINGER_S: Final = 3.0  # until the end of a call is confirmed
 RING_S: Final = 5.0  # ring-back tone: one second of sound, four without (ITU-T E.180)
 
@@ -311,7 +314,8 @@ class Telephone:
                         why=why,
                     )
             case Incoming():
-                self.ended, self.incoming = None, seen
+                self.ended = self.answered_at = None
+                self.incoming = seen
                 say(
                     "incoming", f"{caller(seen)} calls",
                     call=str(seen.call), number=seen.number, name=seen.name, dialled=seen.dialled,
@@ -367,7 +371,7 @@ class Telephone:
         """Until there are news, we are asked to stop, or the time is over. Raises :class:`~ice.errors.LocalError` when what is heard can be written nowhere."""
         waits = [self.news(), self.stop.wait(), self.stuck()]
         if seconds is not None:
-            waits.append(sleep(self.reactor, max(0.0, seconds)))
+            waits.append(sleep(self.reactor, max(LEAST_S, seconds)))
         await first(*waits)
 
     # -- what commands do
