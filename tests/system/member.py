@@ -1,7 +1,8 @@
 """A satellite for tests: takes part in the election of its server group, and passes on datagrams while it may.
 
 Usage: ``member.py CONFIG STATUS_FOLDER [ADDRESS:PORT]``.  Each line that it prints is one fact with a time (``CLOCK_BOOTTIME``, which all processes of a machine share): ``active T``, ``standby T``,
-``passed N T`` and ``dropped N T`` of datagrams that came to its port.  A line on its standard input becomes the group document.  SIGTERM: an orderly stop.  Times are seconds.
+``passed N T`` and ``dropped N T`` of datagrams that came to its port.  A line on its standard input becomes the group document; ``stall SECONDS`` makes it stand still in the middle of
+what its reactor has been told, as a slow disk may.  SIGTERM: an orderly stop.  Times are seconds.
 """
 
 import os
@@ -71,6 +72,10 @@ class Orders(LineReceiver):
         self.election = election
 
     def lineReceived(self, line: bytes) -> None:
+        if line.startswith(b"stall "):
+            time.sleep(float(line[6:]))
+            tell("stalled")
+            return
         try:
             tell("document", self.election.share.change(line))
         except IceError as error:

@@ -90,6 +90,13 @@ class Stage:
         )
         time.sleep(3 * CYCLE_S)
 
+    def order(self, name: str, line: str) -> None:
+        """Write a line to a member."""
+        process = self.members[name].process
+        assert process is not None and process.stdin is not None
+        process.stdin.write(line.encode() + b"\n")
+        process.stdin.flush()
+
     def knows(self, name: str, leader: str) -> bool:
         try:
             return bool(self.status(name)["details"]["leader"] == self.ids[leader])
@@ -189,11 +196,32 @@ def test_freeze(stage: Stage) -> None:
     for _ in range(50):
         sock.sendto(b"late", door)
     sock.close()
-    stage.members["a"].signal(signal.SIGCONT)
     woke = now()
+    stage.members["a"].signal(signal.SIGCONT)
     stage.until(lambda: stage.said("a", "passed 1 dropped 50") != [], "all are dropped")
     assert stage.said("a", "standby")[-1] >= woke
     assert stage.said("a", "standby")[-1] <= stage.said("a", "passed 1 dropped 1")[0]
+    stage.whole()
+
+
+def test_stall(stage: Stage) -> None:
+    """Who stands still between hearing of datagrams and reading them asks for its right first: no timer and no ballot has told it meanwhile."""
+    stage.whole()
+    a = stage.members["a"]
+    stood = len(stage.said("a", "standby"))
+    sock = inside(stage.place("c").namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    a.signal(signal.SIGSTOP)  # so that it hears of all this at once
+    stage.order("a", f"stall {5 * CYCLE_S}")
+    for _ in range(50):
+        sock.sendto(b"in time, but not read", ("10.65.0.101", DOOR))
+    sock.close()
+    a.signal(signal.SIGCONT)
+    stage.until(lambda: stage.said("a", "stalled") != [] and stage.acts("b"), "the second leads")
+    stage.until(lambda: len(stage.said("a", "standby")) > stood, "the first stands by")
+    counted = r"^passed (\d+) dropped (\d+) "
+    told = [tuple(map(int, each)) for each in re.findall(counted, a.log.read_text(), re.M)]
+    assert len(told) > 50 and told[-50][1] == told[-51][1] + 1, "the very first is dropped"
+    assert told[-1][0] == told[-51][0], "and so are the others"
     stage.whole()
 
 
@@ -237,11 +265,8 @@ def test_one_way_filtered(stage: Stage, way: str) -> None:
 def test_document(stage: Stage) -> None:
     """What the active member is told all members have on their disks; a standby refuses."""
     stage.whole()
-    for name, words in (("b", b"by the wrong one\n"), ("a", b"patches 1\n")):
-        stdin = stage.members[name].process
-        assert stdin is not None and stdin.stdin is not None
-        stdin.stdin.write(words)
-        stdin.stdin.flush()
+    stage.order("b", "by the wrong one")
+    stage.order("a", "patches 1")
     for name in ("b", "c"):
         stage.until(lambda name=name: stage.said(name, "learned patches 1") != [], f"{name} has it")  # type: ignore[misc]
     assert (
@@ -277,6 +302,7 @@ def test_watch(stage: Stage) -> None:
 def test_hostile_ballots(stage: Stage) -> None:
     """Forged, replayed, oversized, foreign, of another time and nonsense on the multicast group: counted, and nothing changes."""
     stage.whole()
+
     def open_it() -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
