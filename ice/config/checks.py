@@ -9,6 +9,8 @@ none, it asks for every certificate that the file names itself, and for at least
 no Rallypoint's certificate, and a Rallypoint nobody's.
 """
 
+import grp
+import re
 import shlex
 import stat
 from collections.abc import Collection, Iterator
@@ -20,6 +22,7 @@ from uuid import UUID
 import attrs
 from cryptography import x509
 
+from ice.config.control import unnamed
 from ice.config.gateway import LOOPBACK
 from ice.config.load import Loaded
 from ice.config.problems import Problem, dotted
@@ -148,13 +151,47 @@ def _check_patches(loaded: Loaded) -> Iterator[Finding]:
     try:
         plan = Plan.of(loaded.config)
     except IceError as error:
-        yield Finding(Severity.ERROR, str(loaded.path), str(error), key="patch")
+        yield _setting(loaded, error, "patch")
         return
+    yield from _check_control(loaded, "patch")
     told = [*plan.remarks, *(refusal.message for refusal in plan.refused)]
     for patch in plan.patches:
         told += [f"patch {patch.id}: {caution}" for caution in plan.cautions(patch) if patch.enabled]
     for text in told:
         yield Finding(Severity.WARNING, str(loaded.path), text, key="patch")
+
+
+def _setting(loaded: Loaded, error: IceError, section: str) -> Finding:
+    """An error with the line of the setting that it names, like (patch.missions), or else that of the section."""
+    named = re.findall(rf"\(({section}(?:\.\w+)+)", str(error))
+    key = named[-1] if named else section
+    return Finding(
+        Severity.ERROR,
+        str(loaded.path),
+        str(error),
+        line=loaded.positions.line(tuple(key.split("."))),
+        key=key,
+    )
+
+
+def _check_control(loaded: Loaded, section: str) -> Iterator[Finding]:
+    """The group that may use a daemon's control, and whether its certificate can serve HTTPS."""
+    settings = getattr(loaded.config, section).control
+    try:
+        if settings.group:
+            grp.getgrnam(settings.group)
+    except KeyError:
+        error = LocalError(f"there is no group {settings.group!r} on this machine ({section}.control.group)")
+        yield _setting(loaded, error, section)
+    if settings.listen is not None:
+        try:
+            certificate = read_certificates(loaded.config.identity.certificate)[0]
+        except LocalError:
+            return  # which is told elsewhere
+        if not addresses_in(certificate):
+            path = loaded.config.identity.certificate
+            error = LocalError(f"{unnamed(path, path.stem)} ({section}.control.listen)")
+            yield _setting(loaded, error, section)
 
 
 def _check_gateway(loaded: Loaded) -> Iterator[Finding]:
@@ -164,7 +201,8 @@ def _check_gateway(loaded: Loaded) -> Iterator[Finding]:
         rules_of(settings)
         channels_of(loaded.config)
     except IceError as error:
-        yield Finding(Severity.ERROR, str(loaded.path), str(error), key="gateway")
+        yield _setting(loaded, error, "gateway")
+    yield from _check_control(loaded, "gateway")
     for each in settings.dial_in:
         if each.code_file is not None and each.code_file.exists():
             yield from _check_mode(each.code_file, "read the access code")

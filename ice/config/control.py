@@ -7,6 +7,14 @@ from pydantic import Field
 from ice.config.fields import RESTART, OptionalFileName, OptionalListenAddress, Section, Text, within_bytes
 
 
+def unnamed(where: object, name: str) -> str:
+    """What is wrong with a certificate that nobody can dial, in a sentence: ``where`` it is, and its ``name``."""
+    return (
+        f"{where}: this certificate names no host or address under which operators could dial it; "
+        f"type: ice pki renew {name} --dns HOST (or --ip ADDRESS)"
+    )
+
+
 class ControlSettings(Section):
     """Who may control the daemon above, and where: over a Unix socket, and over HTTPS with a certificate of the role operator."""
 

@@ -132,6 +132,10 @@ class SocketService(Service, Factory):
 
     noisy = False
 
+    def logPrefix(self) -> str:
+        """What Twisted calls it in the log."""
+        return "control socket"
+
     def __init__(
         self, reactor: Any, path: Path, control: Control, group: str = "", section: str = "control"
     ) -> None:

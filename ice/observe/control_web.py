@@ -36,12 +36,13 @@ from twisted.web.server import NOT_DONE_YET
 from twisted.web.server import Request as WebRequest
 from zope.interface import implementer
 
+from ice.config.control import unnamed
 from ice.errors import LocalError
 from ice.net.addresses import Address
 from ice.net.ports import PortService
 from ice.observe.control import DONE, FAILED, Answer, Asker, Control, Malformed, encoded
 from ice.observe.web import TEXT, Few, QuietSite, answer
-from ice.security.certificates import Role
+from ice.security.certificates import Role, common_name
 from ice.security.contexts import ServerTls, addresses_in, peer_of
 from ice.security.refusals import Reason, Refusal, explain
 from ice.security.trust import Credentials, Peer, Trust
@@ -78,10 +79,7 @@ class OperatorTls:
     def __init__(self, shown: Shown, setting: str) -> None:
         certificate = shown.credentials.certificate
         if not addresses_in(certificate):
-            raise LocalError(
-                f"{setting}: the certificate in identity.certificate names no host or address under which it could be dialled; "
-                "type: ice pki renew NAME --dns HOST (or --ip ADDRESS), or leave that empty"
-            )
+            raise LocalError(f"{unnamed('identity.certificate', common_name(certificate))} ({setting})")
         self._shown = shown
         self._made = shown.credentials, shown.trust
         self._tls = ServerTls(*self._made, admits=(Role.OPERATOR,), alpn=ALPN)
@@ -198,8 +196,12 @@ class _Watching(WrappingFactory):
     noisy = False
     _log = Logger()
 
+    def logPrefix(self) -> str:
+        return self._title
+
     def __init__(self, site: QuietSite, control: Control, section: str) -> None:
         super().__init__(site)  # type: ignore[no-untyped-call]
+        self._title = site.logPrefix()
         self._control = control
         self._section = section
 
@@ -238,7 +240,7 @@ def web_service(
             if not fits:
                 self.channel.loseConnection()
 
-    site = QuietSite(ControlPage(control, tls, wall), Bounded, reactor, IDLE_S)
+    site = QuietSite(ControlPage(control, tls, wall), Bounded, reactor, IDLE_S, "control over HTTPS")
     watching: Any = _Watching(site, control, section)
     secured = TLSMemoryBIOFactory(tls, False, watching, reactor)  # type: ignore[arg-type]
     few = Few(secured, MAX_CONNECTIONS, control.full)

@@ -187,4 +187,4 @@ class HealthSite(Few):
     """The factory to listen with: at most :data:`MAX_CONNECTIONS` at a time; ``refused`` counts those closed at once."""
 
     def __init__(self, health: Health, reactor: Clock) -> None:
-        super().__init__(QuietSite(Pages(health), _Request, reactor, IDLE_S), MAX_CONNECTIONS)
+        super().__init__(QuietSite(Pages(health), _Request, reactor, IDLE_S, "status pages"), MAX_CONNECTIONS)

@@ -16,12 +16,19 @@ TEXT: Final = "text/plain; charset=utf-8"
 
 
 class QuietSite(Site):
-    """A site that tells nobody of its requests."""
+    """A site that tells nobody of its requests; its port opens in the log under ``title``."""
 
     noisy = False  # a line per start and stop of a port is no event that a person acts on
 
-    def __init__(self, resource: Resource, request: type[Request], reactor: Clock, idle_s: float) -> None:
+    def __init__(
+        self, resource: Resource, request: type[Request], reactor: Clock, idle_s: float, title: str
+    ) -> None:
+        self._title = title
         super().__init__(resource, requestFactory=request, timeout=idle_s, reactor=reactor)  # type: ignore[no-untyped-call]
+
+    def logPrefix(self) -> str:
+        """What Twisted calls it in the log."""
+        return self._title
 
     def log(self, request: Any) -> None:
         """Nothing: a balancer asks every second."""
@@ -37,6 +44,11 @@ class Few(WrappingFactory):
         self._most = most
         self._full = full
         self.refused = 0
+
+    def logPrefix(self) -> str:
+        """What Twisted calls it in the log: as what is wrapped."""
+        wrapped: Any = self.wrappedFactory
+        return str(wrapped.logPrefix())
 
     def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]  # None refuses
         """One connection more, or None: closed at once."""

@@ -139,7 +139,11 @@ class _Missions:
 
     def add(self, path: Path) -> None:
         """A mission file, sealed or not. Raises :class:`LocalError` that names it."""
-        self._groups(self._passwords.open(path).mission.groups, path)
+        reading = self._passwords.open(path)
+        try:
+            self._groups(reading.mission.groups, path)
+        except LocalError as error:
+            raise LocalError(f"{error} (patch.missions)") from None
 
     def add_bridges(self, path: Path, data: bytes) -> None:
         """The groups of a bridges file, which it may have; what cannot be read of them leaves streams that nobody describes."""
@@ -194,13 +198,17 @@ class Passwords:
 
     def open(self, path: Path) -> Reading:
         """The mission in a file. Raises :class:`LocalError`, with the settings to look at."""
+        if not path.exists():  # or a long name would be taken for a mission as text
+            raise LocalError(f"{path}: there is no such file ({self._setting.partition('.')[0]}.missions)")
         try:
             return open_mission(str(path))
         except PasswordNeeded:
             if self._path is None:
                 raise LocalError(
-                    f"{path}: this mission is sealed with a password; write that into a file (mode 0600) and name it in {self._setting}"
+                    f"{path}: this mission is sealed with a password; write that into a file (mode 0600) that is named in the configuration ({self._setting})"
                 ) from None
+        except IceError as error:
+            raise LocalError(f"{error} ({self._setting.partition('.')[0]}.missions)") from None
         if self._words is None:
             self._words = read_passwords(self._path)
         for word in self._words:

@@ -222,5 +222,5 @@ def test_certificate_without_names(stage: Stage) -> None:
     stage.authority.issue("bare", Role.SATELLITE, NOW)
     pki = stage.folder / "pki"
     stage.shown.credentials = Credentials.read(pki / "bare.pem", pki / "bare.key")
-    with pytest.raises(LocalError, match=r"patch\.control\.listen.*--dns"):
+    with pytest.raises(LocalError, match=r"renew bare --dns.*patch\.control\.listen"):
         web_service(reactor, Address("127.0.0.1", 0), stage.control, stage.shown, "patch.control")
