@@ -193,7 +193,7 @@ class CallAudio:
         self._releasing: list[Sending] = []
         self._refused: Counter[str] = Counter()
         self._frames = 0
-        self._stream_heard_at = float("-inf")
+        self._stream_heard_at = self._opened_at = float("-inf")
 
     # -- lines
 
@@ -218,6 +218,8 @@ class CallAudio:
         elif not to_stream and self._to_stream:
             self._releasing += self._sender.release(now)
             self._dialer = Dialer(self._clock_rate)  # keys that were on their way are gone with the burst
+        if to_lines and not self._to_lines:
+            self._opened_at = now
         self._to_stream, self._to_lines = to_stream, to_lines
 
     # -- in
@@ -309,6 +311,10 @@ class CallAudio:
             to_lines.append((name, line.encode(line.limiter.limit(rest))))
 
     # -- what is known
+
+    def silent_s(self, now: float) -> float:
+        """For how long nothing has come from the stream though it is to be heard; 0 where it is not. People's programs say silence where nobody speaks."""
+        return now - max(self._stream_heard_at, self._opened_at) if self._to_lines else 0.0
 
     def heard_at(self) -> tuple[float, float]:
         """When something last came from the stream, and from any line; minus infinity for never."""

@@ -5,7 +5,7 @@
 
 **Keys** of a call's sound are in memory alone, and only as long as the call: each call has a :class:`~ice.streams.sealed.SealedNetwork` of its own.
 
-**Lost.** A stream whose path stays closed for :data:`LOST_S` is told as lost; a person whose program is gone is noticed earlier, by his messages.
+**Lost.** A stream whose path stays closed for :data:`LOST_S` is told as lost, and one on which nobody says anything for :data:`SILENT_S` while it is to be heard: a person's program says silence where nobody speaks, so it is gone.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from ice.telephony.voice import LineVoice
 PHASES: Final = 4
 STEP_S: Final = FRAME_S / PHASES
 LOST_S: Final = 30.0
+SILENT_S: Final = 12.0  # as long as a person's program waits for us (ice.telephony.handset); a way that is lost is found again sooner
 LOOK_S: Final = 1.0
 LINE: Final = "line"  # a call has one line
 
@@ -303,5 +304,12 @@ class Sounds:
                     "call {call}: its stream was not reached for {seconds:g} s",
                     call=str(call),
                     seconds=LOST_S,
+                )
+                self._lost(call, Cause.MEDIA_LOST)
+            elif sound.audio.silent_s(now) > SILENT_S:
+                self._log.info(
+                    "call {call}: nothing came of its person for {seconds:g} s",
+                    call=str(call),
+                    seconds=SILENT_S,
                 )
                 self._lost(call, Cause.MEDIA_LOST)

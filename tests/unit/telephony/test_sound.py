@@ -24,7 +24,7 @@ from ice.streams.memory import MemoryNetwork
 from ice.streams.sealed import SealedNetwork
 from ice.telephony.causes import Cause
 from ice.telephony.messages import Media, sound_stream
-from ice.telephony.sound import LOST_S, PHASES, STEP_S, Sounds
+from ice.telephony.sound import LOST_S, PHASES, SILENT_S, STEP_S, Sounds
 
 WALL = 1_900_000_000.0
 
@@ -232,6 +232,20 @@ class Calls(SynchronousTestCase):
         self.assertEqual(self.lost, [])
         self.network.up = False
         self.wait(LOST_S + 2, 0.5)
+        self.assertEqual(set(self.lost), {(call, Cause.MEDIA_LOST)})
+
+    def test_silent_person(self) -> None:
+        """Who is to be heard and says nothing, not even silence, for 12 s is gone; on hold nobody is missed."""
+        call = self.open()
+        self.wait(SILENT_S + 2, 0.5)
+        self.sounds.flow(call, True, True)
+        self.wait(SILENT_S - 2, 0.5)
+        self.sounds.flow(call, False, False)
+        self.wait(SILENT_S + 2, 0.5)
+        self.sounds.flow(call, True, True)
+        self.wait(SILENT_S - 2, 0.5)
+        self.assertEqual(self.lost, [])
+        self.wait(4.0, 0.5)
         self.assertEqual(set(self.lost), {(call, Cause.MEDIA_LOST)})
 
     def test_broken(self) -> None:
