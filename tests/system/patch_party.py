@@ -118,23 +118,21 @@ class Party:
 
         sender, _ = voice.sender(self._groups[name], alias=f"on {name}")
         pcm = wav.read(file)
-        now = self.now()
-        sender.press(now)
-        sendings = sender.pcm(pcm) + sender.release(now + len(pcm) / 48_000)
-        send = self._streams[name].send
+        sender.press(0.0)
+        sendings = sender.pcm(pcm) + sender.release(len(pcm) / 48_000)  # all is coded before the first is due
+        stream = self._streams[name]
         for each in sendings:
-            self._reactor.callLater(each.due - self.now(), send, each.payload, each.flags)
-        self._reactor.callLater(sendings[-1].due - self.now() + 0.01, self.book.event, "said", group=name)
+            self._reactor.callLater(each.due, stream.send, each.payload, each.flags)
+        self._reactor.callLater(sendings[-1].due + 0.01, self.book.event, "said", group=name)
 
     def _save(self, name: str) -> None:
         from ice.media import wav
+        from ice.mission.identity import stream_id
 
         refused = {}
         for ear in self.ears:
             wav.write(Path(f"{name}-{ear.group.name}.wav"), np.concatenate(ear.sound))
             ear.sound = []
-            from ice.mission.identity import stream_id
-
             refused[ear.group.name] = dict(self.teams[0].sealing(stream_id(ear.group.id)).refused)
         packets = {ear.group.name: ear.packets for ear in self.ears}
         for ear in self.ears:

@@ -107,13 +107,13 @@ class Stage:
     place: Rallypoint
     streams: dict[str, str]
 
-    def server(self, name: str, more: str = "") -> Server:
+    def server(self, name: str, more: str = "", *, mission: str = "team.json") -> Server:
         """A patch server that does not run yet."""
         member = self.place.site.issue(name, Role.SATELLITE)
         [http_port] = free_ports(1)
         with member.config.open("a") as file:
             file.write(
-                f'\n[patch]\nmissions = ["{self.folder}/team.json"]\n\n[patch.http]\nlisten = "127.0.0.1:{http_port}"\n{more}'
+                f'\n[patch]\nmissions = ["{self.folder}/{mission}"]\n\n[patch.http]\nlisten = "127.0.0.1:{http_port}"\n{more}'
             )
         return Server(self.start, self.run, member.id, member.config, http_port, self.folder / name)
 

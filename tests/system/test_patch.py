@@ -49,7 +49,7 @@ def test_heard(stage: Stage) -> None:
     server.serve()
     assert time.monotonic() - begun < BACK_S
     assert server.patches() == {"radios": (True, 1), "seeded": (False, 0)}
-    assert [each["name"] for each in server.ask(do="list")["patches"]] == ["Radios", ""]
+    assert [each["name"] for each in server.ask(do="list")["patches"]] == ["Radios", "seeded"]
     said = stage.folder / "said.wav"
     ear = stage.listen("anna", "Red", "anna")
     finish(stage.talk("bob", "Blue", said))
