@@ -7,14 +7,25 @@ import subprocess
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from pytest_twisted import ensureDeferred
+
+from ice.link.frame import Flag
 from ice.media import quality, wav
+from ice.media.rtp import Packet, Talk
 from ice.security.certificates import Role
+from ice.streams.memory import Collector, MemoryNetwork
+from ice.telephony.causes import Cause
+from ice.telephony.lobby import DialIn, Lobby
 from ice.telephony.loopback import EARLY_S, default_announcement
+from ice.telephony.records import CallRecord
+from ice.telephony.trunk import Health, Report, Trunk, TrunkOrder
+from ice.telephony.visitor import ATTEND_S
 from ice.testing.site import Site, free_ports
 
 from .conftest import Program
+from .test_asterisk import Stage, reactor, until, wait
 from .test_missions import joined
 from .test_voice import Rallypoint, events, finish, interrupt, wait_until
 
@@ -84,3 +95,79 @@ def test_a_channel_and_its_telephones(start: Start, run: Run, tmp_path: Path) ->
     likeness = quality.compare(said, wav.read(tmp_path / "bob.wav"))
     assert (likeness.score > ALIKE, likeness.coverage) == (True, 1.0), likeness
     assert "incoming by loopback, shutdown" in gateway.output()
+
+
+class Desk:
+    """Ears of trunks: everything is the lobby's."""
+
+    def __init__(self) -> None:
+        self.order = TrunkOrder(["pbx"])
+        self.lobby: Lobby | None = None
+
+    def told(self, trunk: Trunk, report: Report) -> None:
+        if isinstance(report, Health):
+            self.order.told(trunk.name, report)
+        elif self.lobby is not None and self.lobby.takes(trunk.name, report):
+            self.lobby.told(trunk.name, report)
+
+
+@ensureDeferred
+async def test_by_a_call_manager(tmp_path: Path) -> None:
+    """Over real ARI and AudioSocket: offered, answered at once, let in by keys, heard on the channel by a key; found again by the next process, at the door once more; hung up, and nothing is left."""
+    desk = Desk()
+    stage = Stage(tmp_path)
+    stage.gateway = cast(Any, desk)
+    exchange, network, records = stage.exchange, MemoryNetwork(reactor), list[CallRecord]()
+    heard = Collector()
+    network.join("north", heard)
+
+    async def open_desk() -> None:
+        stage.trunk = stage.new_trunk()
+        desk.lobby = Lobby(
+            reactor, network, [DialIn("500", "north", "47114711")], {}, desk.order,
+            ask=lambda _, request: stage.trunk.ask(request), sound=lambda _, *what: stage.trunk.sound(*what),
+            record=records.append, rate_of=lambda _: stage.trunk.rate,
+        )  # fmt: skip
+        desk.lobby.set_active(True)
+        await stage.up()
+
+    def where() -> list[str]:
+        assert desk.lobby is not None
+        return [call.where for call in desk.lobby.calls()]
+
+    def press(keys: str) -> None:
+        for key in keys:
+            exchange.press(caller, key)
+
+    try:
+        await open_desk()
+        caller = exchange.incoming("030901820", "500")
+        await until(lambda: exchange.links and exchange.links[0].frames > 5, "a line that sounds")
+        assert where() == ["door"]
+        press("47114711#")
+        await until(lambda: where() == ["channel"], "him to be let in")
+        await wait(ATTEND_S)
+        press("*")
+        await until(lambda: heard.payloads, "his burst")
+        press("#")
+        await until(lambda: heard.datagrams[-1].flags & Flag.LAST, "its end")
+        extension = Packet.decode(heard.payloads[0]).extension
+        assert extension is not None
+        assert Talk.from_extension(extension).alias == "030901820"
+
+        assert desk.lobby is not None
+        desk.lobby._alarm.cancel()  # the process dies, and says nothing to anybody
+        await stage.trunk.stop()
+        await open_desk()
+        await until(lambda: where() == ["door"], "him to be found")
+        frames = sum(link.frames for link in exchange.links)
+        await until(
+            lambda: sum(link.frames for link in exchange.links) > frames + 5, "a line that sounds again"
+        )
+        exchange.hang_up(caller)
+        await until(lambda: where() == [], "the end")
+        await stage.nothing_left()
+        assert (records[-1].cause, records[-1].number) == (Cause.HUNG_UP, "030901820")
+    finally:
+        await stage.trunk.stop()
+        await exchange.close()
