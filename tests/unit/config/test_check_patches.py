@@ -44,7 +44,7 @@ class Patches(SynchronousTestCase):
             ("none.json", None, "patch.missions"),
             ("broken.json", "{", "patch.missions"),
             ("sealed.ice", sealed, "patch.password_file"),
-            ("codec.json", mission(group("a", txAudio={"encoder": 9_999})), "patch.missions"),
+            ("key.json", mission(group("a", cryptoPassword="xyz")), "patch.missions"),
         ):
             if text is not None:
                 (self.folder / name).write_text(text)
