@@ -1,7 +1,7 @@
 """``ice doctor``: what is wrong with this machine, and the command that mends it.
 
 Looks at versions, libopus, the configuration and its certificates, ports, the clock, open files, multicast and the way to each
-Rallypoint. One line each, ``ok``, ``warn`` or ``fail``. Exit status 0 where nothing fails, else 1.
+Rallypoint; with ``--gateway`` at call managers too. One line each, ``ok``, ``warn`` or ``fail``. Exit status 0 where nothing fails, else 1.
 """
 
 import json
@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import attrs
@@ -37,14 +38,19 @@ _COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
 @click.command()
 @config_option
 @json_option
+@click.option(
+    "--gateway",
+    is_flag=True,
+    help="Try the call managers of [gateway] too: by a call to this machine, which makes nobody's telephone ring.",
+)
 @click.pass_context
-def doctor(ctx: click.Context, config: Path | None, as_json: bool) -> None:
+def doctor(ctx: click.Context, config: Path | None, as_json: bool, gateway: bool) -> None:
     """Find what is wrong with this machine, and the command that mends it.
 
     Changes nothing. Takes a few seconds, most of them for Rallypoints that do not answer.
     """
     results = []
-    for result in examinations(config):
+    for result in chain(examinations(config), _call_managers(config) if gateway else ()):
         results.append(result)
         if not as_json:
             _show(result)
@@ -92,6 +98,20 @@ def examinations(config: Path | None) -> Iterator[Result]:
     yield from _certificates(loaded)
     yield from _machine(loaded)
     yield from examine.ways(_ways(loaded))
+
+
+def _call_managers(config: Path | None) -> Iterator[Result]:
+    """The checklist for the call managers of a configuration; of mistakes in it others have told."""
+    from ice.cli.examine_gateway import gateway_use  # HTTP and WebSocket, which no other examination needs
+
+    try:
+        loaded = load_if_any(config)
+    except ConfigError:
+        return
+    if loaded is None:
+        yield warn("gateway", "there is no configuration, so no call manager", "[[gateway.trunks]]")
+        return
+    yield from gateway_use(loaded.config)
 
 
 def _certificates(loaded: Loaded) -> Iterator[Result]:

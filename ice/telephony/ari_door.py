@@ -1,46 +1,84 @@
-"""The door to an Asterisk: where ARI is, who we are there, whom we believe to be it. What :mod:`ice.telephony.ari_link` needs, read from files, checked before anything is dialled."""
+"""The door to an Asterisk: where ARI is, who we are there, whom we believe to be it. What :mod:`ice.telephony.ari_link` needs, read from files, checked before anything is dialled.
+
+TLS 1.2 or newer; the certificate must come from the authorities given (or those of the system) and name the host that is dialled. Names are compared by :func:`ice.security.contexts.names`, since
+an Asterisk may well have a certificate of the site's own authority, whose URN service-identity takes for malformed.
+"""
 
 from __future__ import annotations
 
 import stat
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import attrs
-from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
+from cryptography import x509
+from OpenSSL import SSL, crypto
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, TimeoutError
-from twisted.internet.ssl import Certificate, platformTrust, trustRootFromCertificates
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.python.failure import Failure
 from twisted.web.client import RequestGenerationFailed, ResponseFailed, ResponseNeverReceived
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
 
 from ice.errors import LocalError
 from ice.net.addresses import Address, AddressError, parse_address
 from ice.printable import printable
-from ice.security.certificates import FileTrouble, pem_blocks, read_certificates, read_file
+from ice.security.certificates import FileTrouble, read_certificates, read_file
+from ice.security.contexts import names
 
 ROOT: Final = "/ari"
 MAX_PASSWORD: Final = 256
 PORTS: Final = {"http": 8088, "https": 8089}
 
 
+@implementer(IOpenSSLClientConnectionCreator, IPolicyForHTTPS)
+class Believing:
+    """Makes our ends of TLS to one host. ``roots`` are the authorities that are believed; none: those of the system."""
+
+    def __init__(self, host: str, roots: Sequence[x509.Certificate]) -> None:
+        self._host = host
+        self._literal = Address(host, 0).ip is not None
+        self._context = SSL.Context(SSL.TLS_METHOD)
+        self._context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        if roots:
+            store = self._context.get_cert_store()
+            assert store is not None
+            for root in roots:
+                store.add_cert(crypto.X509.from_cryptography(root))
+        else:
+            self._context.set_default_verify_paths()
+        self._context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verify)
+
+    def clientConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
+        """Our end of a connection."""
+        connection = SSL.Connection(self._context, None)
+        if not self._literal:
+            connection.set_tlsext_host_name(self._host.rstrip(".").encode("idna"))
+        return connection
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> Believing:
+        """All hosts are this one: redirects are not followed."""
+        return self
+
+    def _verify(
+        self, connection: SSL.Connection, shown: crypto.X509, error: int, depth: int, good: int
+    ) -> bool:
+        return bool(good) and (depth > 0 or names(shown.to_cryptography(), self._host))
+
+
 @attrs.frozen
 class Door:
-    """Where ARI is, and who we are there. ``trust`` is whom we believe (Twisted's trust root), ``None`` for ``http``. Its text shows no password."""
+    """Where ARI is, and who we are there. ``tls`` is ``None`` for ``http``. Its text shows no password."""
 
     url: str
     address: Address
     user: str
     password: str = attrs.field(repr=False)
-    trust: Any = attrs.field(default=None, repr=False)
-
-    @property
-    def secure(self) -> bool:
-        """Whether it is reached by TLS."""
-        return self.trust is not None
+    tls: Believing | None = attrs.field(default=None, repr=False)
 
     @property
     def path(self) -> str:
@@ -67,12 +105,8 @@ class Door:
             raise LocalError(
                 "expected https://…: http would show the password to the network (it is taken on this machine alone)"
             )
-        if authority is None:
-            return cls(url, address, user, password, platformTrust())  # type: ignore[no-untyped-call]
-        read_certificates(authority)
-        blocks = pem_blocks(read_file(authority, "a PEM certificate"))
-        roots = [Certificate.loadPEM(block) for label, block in blocks if label == "CERTIFICATE"]  # type: ignore[no-untyped-call]
-        return cls(url, address, user, password, trustRootFromCertificates(roots))  # type: ignore[no-untyped-call]
+        roots = read_certificates(authority) if authority is not None else ()
+        return cls(url, address, user, password, Believing(address.host, roots))
 
 
 def read_password(path: Path) -> str:
@@ -101,14 +135,12 @@ def in_words(failure: Failure) -> str:
             return "it does not answer in time"
         case error.DNSLookupError():
             return "its name is not known to the DNS"
-        case VerificationError() | CertificateError():
-            return "its certificate is made out to another name"
         case SSL.Error():
             reasons = ", ".join(
                 str(entry[-1]) for entry in (trouble.args[0] if trouble.args else ()) if entry
             )
             hint = (
-                " (not signed by the certificates of gateway.trunks.authority?)"
+                " (not of gateway.trunks.authority, or made out to another name?)"
                 if "verify" in reasons
                 else ""
             )

@@ -17,7 +17,6 @@ from treq.content import collect
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
@@ -57,8 +56,9 @@ class AriRest:
         self._pool.maxPersistentPerHost = KEPT
         self._pool.cachedConnectionTimeout = KEPT_S
         self._pool.retryAutomatically = False
-        policy = BrowserLikePolicyForHTTPS(door.trust) if door.secure else BrowserLikePolicyForHTTPS()
-        agent: Any = Agent(reactor, policy, connectTimeout=CONNECT_S, pool=self._pool)
+        agent: Any = Agent(
+            reactor, door.tls or BrowserLikePolicyForHTTPS(), connectTimeout=CONNECT_S, pool=self._pool
+        )
         self._client = HTTPClient(agent)
 
     def ask(self, ask: Ask) -> Deferred[Reply]:
@@ -316,8 +316,8 @@ class AriEvents:
         self._timer = None
         address = self._door.address
         endpoint: Any = HostnameEndpoint(self.reactor, address.host, address.port, timeout=CONNECT_S)
-        if self._door.secure:
-            endpoint = wrapClientTLS(optionsForClientTLS(address.host, self._door.trust), endpoint)
+        if self._door.tls is not None:
+            endpoint = wrapClientTLS(self._door.tls, endpoint)
         self._opening = endpoint.connect(protocol.Factory.forProtocol(lambda: _Socket(self)))
         self._opening.addCallbacks(self._connected, self._failed)
 

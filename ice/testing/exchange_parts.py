@@ -32,7 +32,7 @@ VERSION: Final = "22.10.0"
 MODULES: Final = (
     "res_ari.so", "res_ari_applications.so", "res_ari_asterisk.so", "res_ari_bridges.so", "res_ari_channels.so", "res_ari_endpoints.so",
     "res_ari_events.so", "res_http_websocket.so", "res_stasis.so", "res_audiosocket.so", "chan_audiosocket.so", "app_stasis.so",
-    "func_callerid.so", "res_musiconhold.so", "bridge_softmix.so", "res_pjsip.so", "chan_pjsip.so",
+    "func_callerid.so", "res_musiconhold.so", "bridge_softmix.so", "codec_resample.so", "res_ari_model.so", "res_pjsip.so", "chan_pjsip.so",
 )  # fmt: skip
 NOTHING: Final = "nothing"
 GARBAGE: Final = "garbage"
