@@ -96,11 +96,11 @@ def party(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Party]:
         server = stage.server("patch", patches, mission="server.json")
         wav.write(folder / "short.wav", wav.read(folder / "said.wav")[: round(SHORT_S * 48_000)])
         (folder / "server.json").write_text((folder / "team.json").read_text())
-        server.begin()
+        program = server.begin()
         configs = [stage.place.site.client(name).config for name in ("anna", "bob")]
         people = start(sys.executable, PARTY, "team.json", *configs, cwd=folder, orders=True)
         party = Party(stage, server, people)
-        wait_until(server.ready, "all streams are joined", server.program, people)
+        wait_until(server.ready, "all streams are joined", program, people)
         party.until("up", 6)
         yield party
 
