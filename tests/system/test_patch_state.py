@@ -26,7 +26,7 @@ from ice.security.certificates import Role
 from ice.testing.site import Site, free_ports
 from tests.unit.patch.test_service import Air
 
-from .test_patch import Run, Server, Start
+from .patches import Run, Server, Start
 from .test_voice import Rallypoint, wait_until
 
 KILLS = 40
