@@ -194,7 +194,7 @@ class BuiltIn(SynchronousTestCase):
         heard = Collector()
         network.join("north", heard)
         trunk.start()
-        clock.advance(0)
+        clock.advance(0.02)
         lobby.set_active(True)
         id = lobby.dial_out("north", "104", "op")
         clock.pump([0.02] * 60)
