@@ -14,7 +14,7 @@ digest.  So all members choose alike, in whatever order they hear.
 **On the disk, and in pieces.** The file is the header in one line and the packed body (zlib).  On the wire the header goes by itself (``HAVE``), the packed body in pieces of
 :data:`PIECE_BYTES` that name the digest's first eight bytes and their place::
 
-    0x01 {"from":…,"header":{"body":5120,"by":…,"digest":…,"group":…,"hmac":…,"ms":…,"number":7,"packed":2040}}
+    0x01 {"from":…,"header":{"body":5120,"by":…,"digest":…,"group":…,"hmac":…,"ms":…,"number":7,"packed":2040}}      and "kept":false where its disk refuses it
     0x02 {"digest":"0011…","from":…,"ranges":[[0,2]],"of":…}       send me pieces 0 and 1
     0x03 digest (8) ‖ place (u16, big-endian) ‖ bytes
 
@@ -128,10 +128,11 @@ class Document:
 
 @attrs.frozen
 class Have:
-    """``sender`` has the document of this header."""
+    """``sender`` has the document of this header; ``kept``: on its disk, where it outlives the process."""
 
     sender: str
     header: Header
+    kept: bool = True
 
 
 @attrs.frozen
@@ -203,7 +204,10 @@ def decode_document(data: bytes, group: str, members: Collection[str], salts: Se
 
 def encode_have(have: Have, salt: bytes) -> bytes:
     """The message ``HAVE``."""
-    return bytes([Kind.HAVE]) + canonical({"from": have.sender, "header": _signed(have.header, salt)})
+    value: dict[str, Any] = {"from": have.sender, "header": _signed(have.header, salt)}
+    if not have.kept:
+        value["kept"] = False
+    return bytes([Kind.HAVE]) + canonical(value)
 
 
 def encode_want(want: Want) -> bytes:
@@ -228,7 +232,8 @@ def decode_message(
     if sender not in members:
         raise DocumentRefused(Wrong.MEMBER, f"{sender!a} is no member of the group {group}")
     if data[0] == Kind.HAVE:
-        return Have(sender, _header(value.get("header"), group, members, salts))
+        header = _header(value.get("header"), group, members, salts)
+        return Have(sender, header, value.get("kept", True) is True)
     if data[0] == Kind.WANT:
         return _want(sender, value)
     raise DocumentRefused(Wrong.FORM, f"no message about documents begins with {data[0]}")

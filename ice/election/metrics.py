@@ -59,6 +59,11 @@ def add_metrics(metrics: Metrics, election: Election, seconds: Callable[[], floa
             0 if election.share.sharing.document is None else election.share.sharing.document.header.number
         ),
     )
+    gauge(
+        begin + "document_kept",
+        "1 while the group document is on the disk, 0 where the disk refuses it.",
+        lambda: float(not election.share.unkept),
+    )
     counter(
         begin + "ballots_total",
         "Ballots heard, by what became of them.",

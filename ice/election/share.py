@@ -1,6 +1,6 @@
 """The group document on a disk and on the election's ways: the thin driver of :class:`ice.election.sharing.Sharing`.
 
-The document is read when the election is made, and written before it is told to anybody: who says that it has a document still has it after a loss of power.  A file that cannot be
+The document is read when the election is made, and written before it is told to anybody: who says that it has a document still has it after a loss of power, unless it says that its disk refuses it, which is then tried again.  A file that cannot be
 read, or is not the group's, is left where it is under another name (``….bad``), and the member begins without: the others have it.
 """
 
@@ -28,6 +28,7 @@ from ice.errors import IceError, LocalError
 from ice.net.clock import Clock, DelayedCall
 
 LEAST_WAIT_S: Final = 0.001
+AGAIN_S: Final = 10.0  # a disk that refused the document is tried again
 
 
 class Share:
@@ -49,7 +50,7 @@ class Share:
         learned: Callable[[bytes], None] | None = None,
     ) -> None:
         self.path = path
-        self.unwritten = 0  #: documents that could not be written
+        self.unkept = ""  #: why the document is not on the disk; empty: it is, or there is none
         self._clock = clock
         self._group = group
         self._say = say
@@ -59,6 +60,7 @@ class Share:
         self._timer: DelayedCall | None = None
         self._timer_at = float("inf")
         self._running = False
+        self._again_at = float("inf")  # when to try the disk again
         self.sharing = Sharing(group, own_id, clock.seconds(), self._read(), merge=merge)
 
     def start(self) -> None:
@@ -97,6 +99,8 @@ class Share:
         """Once a cycle, and when we begin or cease to lead."""
         if self._running:
             self._stand()
+            if self._clock.seconds() >= self._again_at and self.sharing.document is not None:
+                self._write(self.sharing.document)
             self.sharing.tick(*self._times())
             self._do()
 
@@ -120,6 +124,7 @@ class Share:
         told: dict[str, Any] = {
             "number": 0 if document is None else document.header.number,
             "heldBy": sorted(sharing.holders()),
+            "unkept": self.unkept,
             "counts": dict(sharing.counts),
             "refused": {str(wrong): count for wrong, count in sharing.refused.items()},
         }
@@ -208,13 +213,20 @@ class Share:
             self._log.error("{error}; the other members have the document", error=str(error))
         return None
 
-    def _write(self, document: Document) -> bool:
+    def _write(self, document: Document) -> None:
         if self.path is None:
-            return True
+            return
+        before, self.unkept, self._again_at = self.unkept, "", float("inf")
         try:
             keep(self.path, encode_document(document, self._group.salts[0]))
         except IceError as error:
-            self.unwritten += 1
-            self._log.error("{error}; the document is not kept over a restart", error=str(error))
-            return False
-        return True
+            self.unkept, self._again_at = str(error), self._clock.seconds() + AGAIN_S
+            if not before:
+                self._log.error(
+                    "{error}; the document is not kept over a restart, and the disk is tried again",
+                    error=self.unkept,
+                )
+        else:
+            if before:
+                self._log.info("{path}: the document is on the disk again", path=str(self.path))
+        self.sharing.written(not self.unkept, self._clock.seconds())

@@ -102,6 +102,7 @@ class Sharing:
         self.document = document
         self.leads = False
         self.leader: str | None = None
+        self.kept = True  #: what we have is on our disk
         self.refused: Counter[Wrong] = Counter()  #: messages and documents, by reason
         self.counts: Counter[str] = (
             Counter()
@@ -167,6 +168,12 @@ class Sharing:
         self._send_at = now
         return document
 
+    def written(self, kept: bool, now: float) -> None:
+        """Whether our document is on our disk now; where it is not we hold it in memory, and say so."""
+        if kept and not self.kept:
+            self._confirm_at = now
+        self.kept = kept
+
     def reached(self, now: float) -> None:
         """A way to the others has opened: whoever may announce does so soon."""
         if self.leads or self.leader is None:
@@ -204,11 +211,12 @@ class Sharing:
         return min(self._send_at, said_at, ask_at)
 
     def holders(self) -> frozenset[str]:
-        """Members that are known to have our document, ourselves included."""
+        """Members that are known to have our document on their disks, ourselves included."""
         if self.document is None:
             return frozenset()
         rank = self.document.header.rank
-        return frozenset(id for id, had in self._heard.items() if had == rank) | {self.own_id}
+        others = frozenset(id for id, had in self._heard.items() if had == rank)
+        return others | {self.own_id} if self.kept else others
 
     @property
     def collecting(self) -> tuple[int, int, int] | None:
@@ -232,7 +240,7 @@ class Sharing:
 
     def _have_said(self, document: Document | None) -> None:
         if document is not None:
-            have = Have(self.own_id, document.header)
+            have = Have(self.own_id, document.header, self.kept)
             self._deeds.append(Say(encode_have(have, self.group.salts[0])))
             self.counts["announced"] += 1
 
@@ -240,7 +248,10 @@ class Sharing:
         header, own = have.header, self.document
         if have.sender == self.own_id:
             return
-        self._heard[have.sender] = header.rank
+        if have.kept:
+            self._heard[have.sender] = header.rank
+        else:
+            self._heard.pop(have.sender, None)
         if own is not None and header.rank == own.header.rank:
             self._correct_at = NEVER
             if have.sender == self.leader and self._confirmed != (have.sender, header.rank):

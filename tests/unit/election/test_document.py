@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
+import os
 import zlib
 from hashlib import sha256
 from pathlib import Path
 from random import Random
+from typing import Any
+from unittest import mock
 
 import attrs
 from hypothesis import given, settings
@@ -411,6 +415,27 @@ class Spreading(SynchronousTestCase):
             b.receive(made.piece(place), 1.0, MS)
         self.assertEqual([deed.document for deed in b.deeds() if isinstance(deed, Keep)], [made])
 
+    def test_forged(self) -> None:
+        """Headers that nobody of the group signed, or a stranger sends, and pieces too long or beyond the end are refused by name; nothing is collected."""
+        room = Room()
+        made, b = document(3), room.members["b"]
+        said = encode_have(Have("a", made.header), SALT)
+        for data in (
+            encode_have(Have("a", made.header), b"another salt"),
+            said.replace(b'"number":3', b'"number":9'),
+            encode_have(Have("x", made.header), SALT),
+            encode_have(Have("a", attrs.evolve(made.header, group="7" * 36)), SALT),
+            said + b" " * MAX_MESSAGE,
+            made.piece(0) + b"x",
+            made.piece(0)[:9] + b"\xff\xff" + made.piece(0)[11:],
+        ):
+            b.receive(data, 0.0, MS)
+        self.assertEqual(
+            b.refused,
+            {Wrong.HMAC: 2, Wrong.MEMBER: 1, Wrong.GROUP: 1, Wrong.SIZE: 2, Wrong.FORM: 1},
+        )
+        self.assertEqual((b.collecting, b.document), (None, None))
+
     def test_paced(self) -> None:
         """A large document leaves room for ballots."""
         room = Room()
@@ -468,6 +493,37 @@ class Keeping(SynchronousTestCase):
         self.assertIsNone(three.elections["a"].share.body)
         self.assertEqual((folder / "document.bad").read_bytes(), b"rubbish")
         three.stop()
+
+    def test_disk_refuses(self) -> None:
+        """A full disk, or a folder that may not be written: the member works by what is in memory, is not counted among those that hold it, says why, and tries again."""
+        folder = Path(self.mktemp())
+        party = Party(group(3, cycle_s=0.1))
+        for id in "abc":
+            party.add(id, wishes=Wishes(document_file=folder / id))
+            party.elections[id].startService()
+        party.until(lambda: party.leaders == ["a"], 3)
+        leader, other = (party.elections[id].share for id in "ab")
+        for trouble in (errno.ENOSPC, errno.EROFS):
+            failing = OSError(trouble, os.strerror(trouble))
+            before = kept(folder / "b", 999)
+
+            def open_it(path: Any, *more: Any, failing: OSError = failing, real: Any = os.open) -> int:
+                if ".b." in str(path):
+                    raise failing
+                return int(real(path, *more))
+
+            with mock.patch("ice.election.keeping.os.open", open_it):
+                leader.change(b"patches %d" % trouble)
+                party.pass_by(2)
+                self.assertEqual(other.body, b"patches %d" % trouble)
+                self.assertIn(os.strerror(trouble), other.status()["unkept"])
+                self.assertEqual(leader.status()["heldBy"], ["a", "c"])
+                self.assertEqual(kept(folder / "b", 999), before, "what was there is as it was")
+            party.pass_by(12)
+            self.assertEqual((leader.status()["heldBy"], other.unkept), (["a", "b", "c"], ""))
+        self.assertEqual(sorted(each.name for each in folder.iterdir()), ["a", "b", "c"])
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+        party.stop()
 
     def test_everywhere(self) -> None:
         """On the election's own ways: from the active member to everybody, who are told."""

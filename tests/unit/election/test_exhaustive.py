@@ -118,6 +118,7 @@ class Small:
                 ballot.named,
                 ballot.held_ms,
                 ms - ballot.heard_ms,
+                ballot.hears,
             )
 
         parts: list[object] = [tuple(self.heard.values()), tuple(sorted(self.still.items()))]
@@ -128,7 +129,8 @@ class Small:
                 round(tally.deadline - now, 3), round(tally._next - now, 3), round(tally._first - now, 3),
                 round(tally._extra - now, 3), round(tally._lead_at - now, 3),
                 tuple(round(each - now, 3) for each in state["_hand_over"]),
-                min(round(now - tally._started, 3), 40.0),
+                min(round(now - tally._started, 3), 40.0), round(now - tally._sent_at, 3), min(round(now - tally._followed, 3), CYCLE_S),
+                tuple(sorted((other, ms - newest) for other, newest in tally._newest.items())),
                 tuple(sorted((other, round(at - now, 3)) for other, at in tally._promises.items() if at > now - 20.001)),
                 tuple(sorted((other, told(held.ballot)) for other, held in tally._ballots.items() if held.expires >= now)),
                 tuple(sorted(
