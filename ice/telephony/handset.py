@@ -30,7 +30,7 @@ from ice.telephony.switchboard import CALL_HELLO_S, HELLO_S, MISSED
 from ice.telephony.waiting import Standing, Verdict, at_user
 
 RETRY_S: Final = 2.0  # between two hellos while no gateway answers, and while nothing is heard of a call
-DOUBT_S: Final = 12.0  # without sound in a call; a gateway that was restarted is back sooner
+DOUBT_S: Final = 10.0  # without sound in a call; a gateway that was restarted is back sooner
 
 
 @attrs.frozen

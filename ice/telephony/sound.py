@@ -35,7 +35,7 @@ from ice.telephony.voice import LineVoice
 PHASES: Final = 4
 STEP_S: Final = FRAME_S / PHASES
 LOST_S: Final = 30.0
-SILENT_S: Final = 12.0  # as long as a person's program waits for us (ice.telephony.handset); a way that is lost is found again sooner
+SILENT_S: Final = 10.0  # as long as a person's program waits for us (ice.telephony.handset); a way that is lost is found again sooner
 LOOK_S: Final = 1.0
 LINE: Final = "line"  # a call has one line
 

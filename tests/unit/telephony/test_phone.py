@@ -264,7 +264,7 @@ class PhoneTests(SynchronousTestCase):
         other.stop()
 
     def test_gateway_dies(self) -> None:
-        """A gateway that is gone without a word is missed after 2 s and asked for; 12 s of silence end the call."""
+        """A gateway that is gone without a word is missed after 2 s and asked for; 10 s of silence end the call."""
         world = World()
         world.phone.dial("100")
         world.run(1.0)

@@ -235,7 +235,7 @@ class Calls(SynchronousTestCase):
         self.assertEqual(set(self.lost), {(call, Cause.MEDIA_LOST)})
 
     def test_silent_person(self) -> None:
-        """Who is to be heard and says nothing, not even silence, for 12 s is gone; on hold nobody is missed."""
+        """Who is to be heard and says nothing, not even silence, for 10 s is gone; on hold nobody is missed."""
         call = self.open()
         self.wait(SILENT_S + 2, 0.5)
         self.sounds.flow(call, True, True)
