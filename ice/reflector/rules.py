@@ -76,7 +76,7 @@ def rules_of_engage(path: Path) -> tuple[ReflectorRule, ...]:
     from ice.engage.kinds import Kind
     from ice.engage.reading import read
 
-    data = _read(path, MAX_ENGAGE_FILE, "reflector.engage_file")
+    data = _read(path, "the configuration", MAX_ENGAGE_FILE, "reflector.engage_file")
     account = read(data, str(path), Kind.RALLYPOINT).account
     for entry in account.entries:
         if entry.path.startswith("staticReflectors[") and entry.why is Why.WRONG:
@@ -140,7 +140,7 @@ def read_key(path: Path, cipher: str, salt: bytes) -> Keyring:
     """The keyring that a file's hexadecimal digits make; raises :class:`LocalError` without what stands there."""
     setting = "reflector.rules.key_file"
     try:
-        digits = _read(path, MAX_KEY_FILE, setting).decode("ascii").strip()
+        digits = _read(path, "the key of a stream", MAX_KEY_FILE, setting).decode("ascii").strip()
         if not digits:
             raise ValueError
         bytes.fromhex(digits)
@@ -151,15 +151,15 @@ def read_key(path: Path, cipher: str, salt: bytes) -> Keyring:
     return Keyring.of(digits, cipher, salt=salt)
 
 
-def _read(path: Path, most: int, setting: str) -> bytes:
-    """A file that ``setting`` names; raises :class:`LocalError`."""
+def _read(path: Path, what: str, most: int, setting: str) -> bytes:
+    """``what`` stands in the file that ``setting`` names; raises :class:`LocalError`."""
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)
     except OSError as error:
-        raise LocalError(f"{path}: cannot be read: {error.strerror or error} ({setting})") from None
+        raise LocalError(f"{path}: {what} cannot be read: {error.strerror or error} ({setting})") from None
     if len(data) > most:
-        raise LocalError(f"{path}: longer than {most} bytes ({setting})")
+        raise LocalError(f"{path}: {what} is longer than {most} bytes ({setting})")
     return data
 
 
