@@ -231,7 +231,7 @@ def post(
     from ice.security.refusals import Reason, explain
 
     address = format_address(host, port)
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s  # moved on by each piece that goes: a prompt may take its time
     head = (
         f"POST / HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
@@ -244,6 +244,7 @@ def post(
             left = memoryview(head + body)
             while left:
                 left = left[patiently(sock, functools.partial(connection.send, left[:65_536]), deadline) :]
+                deadline = time.monotonic() + timeout_s
             return _response(_all(sock, connection, deadline))
     except SSL.Error as error:
         refusal = explain(error)

@@ -169,6 +169,7 @@ def announce(
     }
     answer = desk.ask(request, sound)
     click.echo(f"patch {id} says it: {answer.get('seconds', 0)} s")
+    _caution(answer)
     return 0
 
 

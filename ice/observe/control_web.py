@@ -14,7 +14,7 @@ expired since is found out at each request, on connections that are open too. Wh
 
 A page in a browser that holds an operator's certificate cannot have its owner's commands done: the content type makes the browser ask for leave first, which nobody gives.
 
-**Bounds.** :data:`MAX_CONNECTIONS` at once, :data:`IDLE_S` without a word; a body has the length that its head tells, which is refused before it is read where it is more than any request has.
+**Bounds.** :data:`MAX_CONNECTIONS` at once, :data:`EACH` of them from one address; :data:`HANDSHAKE_S` until the first word, :data:`IDLE_S` without another; a body has the length that its head tells, which is refused before it is read where it is more than any request has.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ from ice.security.refusals import Reason, Refusal, explain
 from ice.security.trust import Credentials, Peer, Trust
 
 MAX_CONNECTIONS: Final = 16  # a control room; each may bring as much as a command takes
+EACH: Final = 4  # from one address, so that nobody keeps others out
 IDLE_S: Final = 30.0
+HANDSHAKE_S: Final = 5.0  # from the connection to the first request
 ALPN: Final = b"http/1.1"
 JSON: Final = "application/json"
 CODES: Final = {DONE: 200, FAILED: 500}
@@ -182,9 +184,32 @@ def _finish(request: WebRequest, gone: list[Failure], told: Answer) -> None:
 
 
 class _Watched(ProtocolWrapper):
-    """Between TLS and HTTP: tells why a handshake came to nothing."""
+    """Between TLS and HTTP: tells why a handshake came to nothing, and ends one that comes to nothing for long."""
+
+    _timer: Any = None
+
+    def makeConnection(self, transport: Any) -> None:
+        factory: Any = self.factory
+        self._timer = factory.reactor.callLater(HANDSHAKE_S, self._late)
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        self._cancel()  # what TLS has deciphered comes of somebody whom it has let in
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def _late(self) -> None:
+        self._timer = None
+        factory: Any = self.factory
+        factory.late()
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self._cancel()
         if isinstance(reason.value, SSL.Error) and not isinstance(reason.value, SSL.ZeroReturnError):
             factory: Any = self.factory
             factory.told(self.getPeer(), explain(reason.value))  # type: ignore[no-untyped-call]
@@ -199,11 +224,16 @@ class _Watching(WrappingFactory):
     def logPrefix(self) -> str:
         return self._title
 
-    def __init__(self, site: QuietSite, control: Control, section: str) -> None:
+    def __init__(self, site: QuietSite, control: Control, section: str, reactor: Any) -> None:
         super().__init__(site)  # type: ignore[no-untyped-call]
+        self.reactor = reactor
         self._title = site.logPrefix()
         self._control = control
         self._section = section
+
+    def late(self) -> None:
+        """Somebody has said nothing that could be deciphered for too long."""
+        self._control.turned_away["handshake"] += 1
 
     def told(self, address: Any, refusal: Refusal) -> None:
         """Somebody could not come in."""
@@ -241,7 +271,7 @@ def web_service(
                 self.channel.loseConnection()
 
     site = QuietSite(ControlPage(control, tls, wall), Bounded, reactor, IDLE_S, "control over HTTPS")
-    watching: Any = _Watching(site, control, section)
+    watching: Any = _Watching(site, control, section, reactor)
     secured = TLSMemoryBIOFactory(tls, False, watching, reactor)  # type: ignore[arg-type]
-    few = Few(secured, MAX_CONNECTIONS, control.full)
+    few = Few(secured, MAX_CONNECTIONS, control.full, EACH)
     return PortService(reactor, address, few, setting)

@@ -35,13 +35,16 @@ class QuietSite(Site):
 
 
 class Few(WrappingFactory):
-    """At most ``most`` connections at a time to what is wrapped; ``refused`` counts those closed at once, of whom ``full`` is told, too."""
+    """At most ``most`` connections at a time to what is wrapped, and ``each`` from one address; ``refused`` counts those closed at once, of whom ``full`` is told, too."""
 
     noisy = False
 
-    def __init__(self, wrapped: Any, most: int, full: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, wrapped: Any, most: int, full: Callable[[], None] | None = None, each: int | None = None
+    ) -> None:
         super().__init__(wrapped)  # type: ignore[no-untyped-call]
         self._most = most
+        self._each = most if each is None else each
         self._full = full
         self.refused = 0
 
@@ -52,12 +55,16 @@ class Few(WrappingFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]  # None refuses
         """One connection more, or None: closed at once."""
-        if len(self.protocols) >= self._most:
+        if len(self.protocols) >= self._most or self._from(addr) >= self._each:
             self.refused += 1
             if self._full is not None:
                 self._full()
             return None
         return super().buildProtocol(addr)
+
+    def _from(self, addr: IAddress | None) -> int:
+        host = getattr(addr, "host", None)
+        return sum(getattr(each.getPeer(), "host", None) == host for each in self.protocols)
 
 
 def answer(request: Request, code: int, kind: str, body: bytes, allow: bytes = b"") -> bytes:

@@ -134,10 +134,15 @@ class _Desk:
             request.flag("emergency"),
             request.texts("streams"),
         )
-        self._server.announce(request.text("id"), announcement)
+        id, plan = request.text("id"), self._server.plan
+        self._server.announce(id, announcement)
+        streams = announcement.streams or self._server.listing.entries[id].patch.stream_ids
+        unknown = plan.unknown(streams)
+        warnings = [f"it is not said on {unknown}: no mission describes that"] if unknown else []
         seconds = round(len(pcm) / SAMPLE_RATE, 1)
         detail = [f"{seconds:.1f} s of sound", f"{len(announcement.digits)} telephone keys"]
-        return Reply({"seconds": seconds}, {"detail": detail})
+        told: dict[str, object] = {"seconds": seconds}
+        return Reply(told | {"warnings": warnings} if warnings else told, {"detail": detail})
 
     def _change(self, id: str, wanted: Change) -> Reply:
         server = self._server

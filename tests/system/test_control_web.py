@@ -23,6 +23,7 @@ from ice.cli.control import Desk
 from ice.cli.patch import PATCH
 from ice.errors import IceError, LocalError
 from ice.net.addresses import Address
+from ice.observe import control_web
 from ice.observe.control import Command, Control, Reply
 from ice.observe.control_web import web_service
 from ice.security.authority import Authority
@@ -80,9 +81,10 @@ def later(request: Any) -> Deferred[Reply]:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     from twisted.internet import reactor
 
+    monkeypatch.setattr(control_web, "HANDSHAKE_S", 1.0)
     pki = tmp_path / "pki"
     authority = Authority.create(pki, NOW)
     authority.issue("patch", Role.SATELLITE, NOW, addresses=(ip_address("127.0.0.1"),))
@@ -213,6 +215,32 @@ async def test_strange_requests(stage: Stage) -> None:
         with pytest.raises((http.client.HTTPException, ConnectionError, ssl.SSLError)):
             await deferToThread(by_hand, stage, "ada", f"POST / HTTP/1.1\nhost: x\n{json_type}{length}\n")
     assert len(stage.lines) == 1
+
+
+@ensureDeferred
+async def test_nobody_keeps_others_out(stage: Stage) -> None:
+    """Of one address a few connections are taken, and who does not come to the point is shown the door."""
+    held = [socket.create_connection(("127.0.0.1", stage.port), 5) for _ in range(control_web.EACH + 2)]
+    try:
+        with pytest.raises(IceError):
+            await stage.asked("ada", {"do": "who"})
+        assert stage.control.turned_away["full"] == 3
+        for sock in held:
+            assert await deferToThread(ended, sock)
+        assert stage.control.turned_away["handshake"] == control_web.EACH
+        assert (await stage.asked("ada", {"do": "who"}))["by"] == "ada"
+    finally:
+        for sock in held:
+            sock.close()
+
+
+def ended(sock: socket.socket) -> bool:
+    """Whether the far side has ended it, within its time."""
+    sock.settimeout(5)
+    try:
+        return not sock.recv(1)
+    except ConnectionError:
+        return True
 
 
 def test_certificate_without_names(stage: Stage) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +217,33 @@ class Sockets(SynchronousTestCase):
         service = SocketService(Clock(), Path(self.mktemp()), Silent(), "no such group", "patch.control")
         with self.assertRaisesRegex(LocalError, r"patch\.control\.group"):
             service.privilegedStartService()
+
+    def test_no_member(self) -> None:
+        """A group of which this process is no member is told with what to do, and nothing is left open."""
+        path = Path(self.mktemp())
+        closed: list[bool] = []
+
+        class Port:
+            def stopListening(self) -> None:
+                closed.append(True)
+
+        class Reactor:
+            def listenUNIX(self, name: str, factory: object, mode: int) -> Port:
+                path.touch(mode)
+                return Port()
+
+        def chown(path: object, uid: int, gid: int) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        self.patch(os, "chown", chown)
+        group = grp.getgrgid(os.getgid()).gr_name
+        service = SocketService(Reactor(), path, Silent(), group, "patch.control")
+        with self.assertRaisesRegex(
+            LocalError, r"no member of it.*SupplementaryGroups=.*patch\.control\.group"
+        ):
+            service.privilegedStartService()
+        self.assertEqual(closed, [True])
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
 
     def test_place(self) -> None:
         """As configured, else where systemd says, else beside the state."""
