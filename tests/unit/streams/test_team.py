@@ -95,7 +95,8 @@ class Case(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def team(self, of: Mission, loaded: Loaded | None = None, person: int = 1, **settings: Any) -> Team:
-        passport = Passport(self.dialler, UUID(int=person), f"person {person}", False, "authority")
+        nothing: Any = None  # nobody dials by TLS here
+        passport = Passport(self.dialler, nothing, UUID(int=person), f"person {person}", False, "authority")
         settings.setdefault("passport", passport)
         team = team_of(
             of,
