@@ -307,12 +307,7 @@ class Telephone:
                 self.way.path(up, why)
             case Reachable(up, why):
                 if not self.way.leaving:
-                    say(
-                        "gateway",
-                        f"the gateway answers: {why}" if up else f"no gateway: {why}",
-                        up=up,
-                        why=why,
-                    )
+                    say("gateway", why, up=up, why=why)
             case Incoming():
                 self.ended = self.answered_at = None
                 self.incoming = seen
@@ -329,6 +324,10 @@ class Telephone:
                 say("keys", f"the other side pressed {digits}", digits=digits)
             case Over(call, ended):
                 self._over(call, ended)
+        standing = self.phone.call
+        if self.incoming is not None and standing is not None and standing.answered:
+            self.talking()  # both have called each other, and so the telephone has answered by itself
+            say("answered", "answered: you were calling each other", call=str(standing.id))
         self._wake()
 
     def _wake(self) -> None:
@@ -391,7 +390,7 @@ class Telephone:
         """What to check where none answers."""
         return (
             f"no gateway of group {self.group} answers: is that the id of its server group (or of its certificate, where it is alone), does "
-            "ice-gateway run, is it active (ice status --calls there), and is it on the same Rallypoints?"
+            "ice-gateway run, is it active (ice status --calls there), is it on the same Rallypoints, and do its clock and ours agree within two minutes?"
         )
 
     def dial(self, number: str) -> None:
