@@ -66,6 +66,6 @@ class Clocks:
             middle = agreeing[len(agreeing) // 2]
             if len(agreeing) > len(best) and abs(middle) > self._tolerance_s:
                 best = agreeing
-        if len(best) < 2 or len(best) <= with_us:
+        if len(best) <= with_us:  # which is one at least: so two others are needed
             return None
         return Wrong(len(best), best[len(best) // 2])

@@ -440,9 +440,7 @@ class Tally:
         if self.votes < 0:
             why = "its clock is wrong" if self.wrong_clock else "out of service"
             self._stand_down(why, now, unix_ms, resigning=True)
-        elif not self.outcome.quorum:
-            self._stand_down("quorum not achieved", now, unix_ms, resigning=False)
-        elif first != self.own_id:
+        elif first != self.own_id:  # without a quorum the fence has closed before
             self.losses += 1
             if self.losses >= LOSSES:
                 assert first is not None
@@ -532,7 +530,7 @@ class Tally:
         """Which of our grounds for leading ends, or ended, first."""
         group = self.group
         soon = now + group.margin_s
-        if self._hears(soon) < group.required:
+        if 1 + sum(held.expires > soon for held in self._ballots.values()) < group.required:
             return "too few ballots are heard"
         if self._sent_at + group.valid_s <= soon:
             return "no transport took its ballots"

@@ -171,6 +171,11 @@ class Divided(SynchronousTestCase):
         made = self.one_way("ba", "ca", "bc", "cb", exclusive=True)
         self.assertEqual((made.forwarding(), made.overlaps), (["b"], []))
 
+    def test_deaf(self) -> None:
+        """The first in the list is heard by all, and hears nobody: it keeps nobody from leading."""
+        made = self.one_way("ab", "ac", "bc", "cb", exclusive=True)
+        self.assertEqual((made.forwarding(), made.overlaps), (["b"], []))
+
     def test_not_transitive(self) -> None:
         """a and b hear each other, b and c hear each other, a and c do not: one leads, whoever is in the middle."""
         for middle, leader in (("b", "a"), ("a", "a"), ("c", "a")):

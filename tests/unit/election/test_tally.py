@@ -231,6 +231,18 @@ class Winning(SynchronousTestCase):
             self.assertEqual(Told("b" if size > 1 else "a", group(size, quorum)).to(4).tally.active, active)
 
 
+class OutOfService(SynchronousTestCase):
+    def test_nobody_may(self) -> None:
+        """Who is out of service comes first for nobody, not even where nobody else is there, nor for itself; it is counted to the quorum."""
+        of = with_members(group(), "abc", disabled="a")
+        for quorum in Quorum:
+            told = Told("a", attrs.evolve(of, quorum=quorum))
+            told.through(3, {"id": "b", "votes": -2}, {"id": "c", "votes": -1, "leads": True})
+            self.assertEqual((told.tally.outcome.first, told.sent[-1].named, told.turns), (None, None, []))
+            self.assertEqual((told.tally.outcome.quorum, told.tally.state), (True, State.OUT_OF_SERVICE))
+            self.assertEqual(told.tally.outcome.votes, {"a": -3, "b": -2, "c": -1})
+
+
 class Naming(SynchronousTestCase):
     NAMED: dict[str, Any] = {"id": "b", "named": "a"}  # noqa: RUF012
 
@@ -262,6 +274,17 @@ class Naming(SynchronousTestCase):
         claim = next(act.ballot for act in told.done[leads:] if isinstance(act, Send))
         self.assertEqual((claim.ms, claim.lids), (MS + 31_000, (GROUP_ID,)))
 
+    def test_held_by_itself(self) -> None:
+        """Who has started anew may have lent itself to another just before: it counts on itself after two cycles only, whatever haste there is."""
+        told = Told().through(1.2, {"id": "b", "named": "b", "leads": True}, {"id": "c", "named": "b"})
+        self.assertEqual(told.sent[-1].named, "a")
+        told.hear("b", -1, resigned=True)
+        for tenths in range(12, 23):
+            told.to(tenths / 10 + 0.01)
+            told.hear("c", named="a")
+            self.assertEqual(told.tally.active, told.cycles >= 2, told.cycles)
+        self.assertEqual(told.tally.wins, 2)
+
     def test_answer_to_nothing(self) -> None:
         """A ballot that names us, but answers none of ours since we started, lends us nothing."""
         told = Told().through(4, {"id": "b", "named": "a", "heard_ms": MS - 1})
@@ -277,6 +300,7 @@ class Naming(SynchronousTestCase):
         self.assertAlmostEqual(until, START + 25.0 + 19.0)
         told.to((until - START) / 10)
         self.assertEqual((told.turns, told.tally.state), (["Lead", "Yield"], State.NO_QUORUM))
+        self.assertEqual(told.tally.why, "too few ballots are heard")
         self.assertFalse(told.tally.fence.allows(until, told.unix_ms))
 
     def test_mixed(self) -> None:
@@ -342,6 +366,14 @@ class Yielding(SynchronousTestCase):
         self.assertEqual((told.turns, told.tally.state), (["Lead", "Yield"], State.OUT_OF_SERVICE))
         self.assertTrue(told.sent[-1].resigned)
         self.assertEqual(told.to(3).sent[-1].votes, -3)
+
+    def test_nothing_left_to_work_by(self) -> None:
+        """A leader that is not ready, and has nothing stored, yields in its next election, and says so."""
+        told = Told("a", self.OPEN).through(2.5, {"id": "b"})
+        told.tally.set_ready(ready=False, stored=False)
+        told.through(3.05, {"id": "b"})
+        self.assertEqual((told.turns, told.tally.why), (["Lead", "Yield"], "out of service"))
+        self.assertTrue(any(each.resigned for each in told.sent))
 
     def test_silent_transports(self) -> None:
         """What nobody took was not said: the right ends before the last ballot that went out expires; without a quorum it does not."""
