@@ -1,8 +1,8 @@
 """The encoder of what a telephone line says, made for the bandwidth that the line has.
 
 A line at 8 kHz has nothing above 4 kHz. Told so, Opus spends its bits, and our processor, on what is there: measured with libopus 1.3.1 at 24 kbit/s on one spoken sentence that had been
-coded once before (a phone's way to the gateway and back), 8 kHz: 160 µs a frame and PESQ-NB 4.1 instead of 280 µs and 4.0. Complexity 7 instead of 10 takes another quarter off; at 8 kHz nobody hears it
-(4.09 instead of 4.13), at 16 kHz it costs more (3.50 instead of 3.65), so narrow lines have 7 and wide ones 10.
+coded once before (a phone's way to the gateway and back), 8 kHz: 160 µs a frame and PESQ-NB 4.1 instead of 280 µs and 4.0. Complexity 5 instead of 10 takes another half off; at 8 kHz nobody hears it
+(4.08 instead of 4.13), at 16 kHz it costs more (3.50 instead of 3.65 with 7 already), so narrow lines have 5 and wide ones 10.
 
 There is no FEC (:mod:`ice.media.opus` has the numbers): calls go over Rallypoints, whose links lose nothing.
 """
@@ -16,7 +16,7 @@ from ice.media.opus import COMPLEXITY
 
 BITRATE: Final = 24_000  # as the suite's voices have it
 NARROW: Final = 12_000  # Hz: lines up to this …
-NARROW_COMPLEXITY: Final = 7  # … need no more
+NARROW_COMPLEXITY: Final = 5  # … need no more
 
 
 class LineVoice(OpusEncoder):
