@@ -273,6 +273,10 @@ class Junction(ABC):
         joined.lock.renew(keyring)
         self._members.forget_ways()
 
+    def rename(self, patch: Patch) -> None:
+        """Go on as ``patch``, which has the streams and the mode of ours; its name, and gains in the mode mixed, may be others."""
+        self.patch = patch
+
     def announce(self, announcement: Announcement, now: float) -> Granted | Refused:
         """Say something on the streams, from the next :meth:`tick` on, which is due at once.
 

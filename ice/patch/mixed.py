@@ -38,6 +38,7 @@ from ice.patch.gain import AutomaticGain, amplitude
 from ice.patch.junction import STEP, Admitted
 from ice.patch.members import Joined
 from ice.patch.outcome import Out
+from ice.patch.plan import Patch
 from ice.patch.speaker import Speaker
 
 SSRC_BITS: Final = 16  # of the mixes' own: below those of 65,535 stations in 65,536
@@ -105,6 +106,15 @@ class MixedPatch(AnewPatch):
                 speaker,
                 singer,
             )
+
+    def rename(self, patch: Patch) -> None:
+        """See :meth:`Junction.rename`."""
+        super().rename(patch)
+        for member in patch.streams:
+            party = self._parties[member.stream]
+            party.gain = amplitude(member.gain_db)
+            if (party.automatic is not None) is not member.automatic_gain:
+                party.automatic = AutomaticGain() if member.automatic_gain else None
 
     def _new_ssrc(self) -> int:
         return self.chance.getrandbits(SSRC_BITS)

@@ -334,12 +334,12 @@ class PatchServer(Service):
             patch, engine = wanted.get(id), self.joints[id].engine
             if (
                 patch is None
-                or (patch.streams, patch.mode) != (engine.patch.streams, engine.patch.mode)
+                or (patch.stream_ids, patch.mode) != (engine.patch.stream_ids, engine.patch.mode)
                 or (before is not None and not _alike(before.of_patch(patch), plan.of_patch(patch)))
             ):
                 self._part(id)
             else:
-                engine.patch = patch  # another name perhaps
+                engine.rename(patch)
         for id, patch in wanted.items():
             if id in self.joints:
                 continue

@@ -17,12 +17,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from ice.errors import LocalError
 from ice.media.burst import BurstSender
 from ice.media.codecs import encoder
+from ice.media.rtp import Packet
 from ice.observe.metrics import Metrics
 from ice.patch.announcement import Announcement
 from ice.patch.channel import Channel
 from ice.patch.channels import Plan
 from ice.patch.listing import Audit, PatchList, encode
-from ice.patch.plan import Mode, Patch, Reason
+from ice.patch.plan import Member, Mode, Patch, Reason
 from ice.patch.service import PatchServer
 from ice.patch.status import add_metrics, states_of, status_of
 from ice.patch.store import Store
@@ -186,6 +187,32 @@ class Served(Stage):
             for path in self.folder.iterdir():
                 path.unlink()
             self.heard()
+
+    def test_gains(self) -> None:
+        """Another gain is heard at once in a mix, and the patch is not begun anew."""
+        server = self.begun(Patch.of("ab", "ab", mode=Mode.MIXED))
+        kept = server.joints["ab"]
+        loudest = []
+        for gain in (0.0, -20.0, 6.0):
+            streams = (Member("a", gain), Member("b"))
+            self.ask(
+                server,
+                lambda old, ms, facts, streams=streams: old.change("ab", by="x", ms=ms, streams=streams),
+            )
+            self.ears["b"].datagrams.clear()
+            self.say("a", packets=20)
+            packets = [
+                Packet.decode(each.payload) for each in self.ears["b"].datagrams if not each.flags & DATA
+            ]
+            loudest.append(
+                max(
+                    int(np.abs(np.frombuffer(packet.payload, ">i2")).max())
+                    for packet in packets
+                    if packet.payload
+                )
+            )
+        self.assertIs(server.joints["ab"], kept)
+        self.assertTrue(loudest[1] * 5 < loudest[0] < loudest[2], loudest)
 
     def test_killed(self) -> None:
         """What people did is there after a crash, and the files, which say what they said, do not undo it."""
