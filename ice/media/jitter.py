@@ -381,8 +381,12 @@ class JitterBuffer:
             self._transits.add(transit, duration / self.clock_hz)
         if number < self._next:
             return Arrival.LATE
-        insort(self._waiting, _Packet(number, position, duration, burst, payload))
-        if len(self._waiting) > MAX_WAITING:
+        packet, waiting = _Packet(number, position, duration, burst, payload), self._waiting
+        if waiting and number < waiting[-1].number:
+            insort(waiting, packet)
+        else:
+            waiting.append(packet)
+        if len(waiting) > MAX_WAITING:
             self.counters.overflow += 1
             self._joined = False
             self._pass(self._waiting.pop(0))

@@ -19,6 +19,7 @@ limits are taken of all members together.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Final
 
 import attrs
@@ -138,6 +139,7 @@ class MixedPatch(AnewPatch):
             if party.part is not None:
                 heard.append(party)
                 total += party.part
+        heard.sort(key=attrgetter("rank"), reverse=True)
         announcing = self._announcing()
         outs: list[Out] = []
         mixes: list[tuple[_Party, Speaker, Sum]] = []
@@ -199,8 +201,9 @@ class MixedPatch(AnewPatch):
             listener.events()
             return
         talking = listener.talking(at)
-        heard = tuple(talker for talker in talking if self._crosses(party, talker, at))
-        listener.muted = frozenset(talker.ssrc for talker in talking) - {talker.ssrc for talker in heard}
+        heard = tuple([talker for talker in talking if self._crosses(party, talker, at)])
+        if len(heard) < len(talking) or listener.muted:
+            listener.muted = frozenset(talker.ssrc for talker in talking if talker not in heard)
         pcm = listener.pull(STEP, at)
         for event in listener.events():
             if isinstance(event, DigitPressed) and event.ssrc not in listener.muted:
@@ -208,7 +211,7 @@ class MixedPatch(AnewPatch):
         if not heard:
             return
         party.talkers = heard
-        party.rank = max((talker.emergency, talker.priority) for talker in heard)
+        party.rank = max([(talker.emergency, talker.priority) for talker in heard])
         gain = party.gain
         if party.automatic is not None:
             gain *= party.automatic.follow(pcm)
@@ -227,17 +230,15 @@ class MixedPatch(AnewPatch):
         announcing: tuple[Sum, Sum, str] | None,
         at: float,
     ) -> Sum | None:
-        """What one member is told in this step, everybody but itself, and under what title; None where there is nothing."""
+        """What one member is told in this step, everybody but itself, and under what title; None where there is nothing. ``heard``: who is heard, the foremost first."""
         others = [other for other in heard if other is not party]
         way, kept = self._way(others)
         mix = total if party.part is None else total - party.part
         if len(kept) < len(others):
             mix = sum((other.part for other in kept if other.part is not None), np.zeros(STEP, np.int32))
-        rank, voices, digits = LOWEST, 0, ""
-        for other in kept:
-            voices += len(other.talkers)
-            rank = max(rank, other.rank)
-            digits += other.digits
+        rank = kept[0].rank if kept else LOWEST
+        voices = sum([len(other.talkers) for other in kept])
+        digits = "".join([other.digits for other in kept])
         if announcing is not None and self._playing is not None:
             announcement = self._playing.announcement
             if not announcement.streams or party.stream in announcement.streams:
