@@ -34,6 +34,7 @@ class AsteriskEngine(AsteriskCalls):
 
     def __init__(self, terms: Terms, wall: Callable[[], float], new_id: Callable[[], UUID] = uuid4) -> None:
         super().__init__(terms, wall, new_id)
+        self._listing = 0
         self._list_at: float | None = None
         self._channels: list[ari.Channel] = []
         self._bridges: dict[str, ari.Bridge] = {}
@@ -93,11 +94,16 @@ class AsteriskEngine(AsteriskCalls):
     def _list(self) -> None:
         """Ask for all channels, then for all bridges."""
         self._list_at = None
-        self._out.append(Say(ari.CHANNELS, Tag(Step.CHANNELS)))
+        self._listing += 1
+        self._asking.clear()
+        self._out.append(Say(ari.CHANNELS, self._list_tag(Step.CHANNELS)))
+
+    def _list_tag(self, step: Step) -> Tag:
+        return Tag(step, NOBODY, str(self._listing))
 
     def _looked(self, tag: Tag, reply: Reply, now: float) -> None:
-        if not self._linked:
-            return
+        if not self._linked or (tag.step is not Step.MEMO and tag != self._list_tag(tag.step)):
+            return  # of an earlier connection: another list has been asked for
         try:
             if not reply.good and not (tag.step is Step.MEMO and reply.status == 404):  # 404: no note
                 raise RemoteError(f"asked for its {tag.step.value}, it {reply}")
@@ -105,7 +111,7 @@ class AsteriskEngine(AsteriskCalls):
                 self._noted(tag.id, ari.read_variable(reply.body).value if reply.good else "", now)
             elif tag.step is Step.CHANNELS:
                 self._channels = ari.read_channels(reply.body)
-                self._out.append(Say(ari.BRIDGES, Tag(Step.BRIDGES)))
+                self._out.append(Say(ari.BRIDGES, self._list_tag(Step.BRIDGES)))
             else:
                 self._bridges = {bridge.id: bridge for bridge in ari.read_bridges(reply.body)}
                 self._compare(now)
@@ -155,7 +161,6 @@ class AsteriskEngine(AsteriskCalls):
                 self._transfer_failed(line, Cause.FAILED, now)
             self._go_on(line)
         elif line.leg.made:  # it ended while we heard nothing
-            self._of.pop(line.leg.id, None)
             self._finish(line, HangsUp(LINE) if line.answered else Lost(LINE), now)
         else:
             line.lost_by = None

@@ -19,6 +19,7 @@ MEMO: Final = "ICE_CALL"
 VERSION: Final = "1"
 NOBODY: Final = UUID(int=0)
 MAX_MEMO: Final = 1_024
+EMPTY: Final = "%"  # never a whole field of what is quoted
 _FIELDS: Final = 8
 _NUMBER: Final = re.compile(r"\+?[0-9A-D*#]{1,64}\Z")
 
@@ -77,12 +78,12 @@ class Memo:
             VERSION, str(self.call), str(self.direction), str(self.user), f"{self.answered_unix_s:.3f}",
             self.number, self.dialled, self.handed,
         )  # fmt: skip
-        return " ".join(quote(field, safe="+*#") or "-" for field in fields)
+        return " ".join(quote(field, safe="+*#") or EMPTY for field in fields)
 
     @classmethod
     def read(cls, text: str) -> Memo | None:
         """The note of that text, or ``None`` where it is none of ours."""
-        fields = ["" if field == "-" else unquote(field) for field in text[:MAX_MEMO].split(" ")]
+        fields = ["" if field == EMPTY else unquote(field) for field in text[:MAX_MEMO].split(" ")]
         if len(fields) != _FIELDS or fields[0] != VERSION:
             return None
         _, call, direction, user, answered, number, dialled, handed = fields
