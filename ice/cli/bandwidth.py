@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ice.cli.options import config_option, json_option, password_option, verbosity
+from ice.cli.options import config_option, json_option, password_option, usual_option, verbosity
 from ice.errors import LocalError
 from ice.media.engage import ENCODERS as BY_ID
 from ice.media.engage import encoder_of
@@ -66,20 +66,11 @@ CIPHERS: Final = {"clear": "clear", "cbc": "aes-256-cbc", "gcm": "aes-256-gcm"}
 @click.option(
     "--channels", type=click.IntRange(1, 10_000), help="Channels of the site; where no mission is given.  [1]"
 )
-@click.option(
-    "--talking", type=click.FloatRange(0, 100), default=10.0, show_default=True,
-    help="Percent of the users who want to talk at a time.",
-)  # fmt: skip
+@usual_option("--talking", click.FloatRange(0, 100), 10.0, "Percent of the users who want to talk at a time.")
 @click.option(
     "--joined", type=click.IntRange(0), default=0, help="Channels that each user has joined.  [all]"
 )
-@click.option(
-    "--rallypoints",
-    type=click.IntRange(1, 1_000),
-    default=1,
-    show_default=True,
-    help="Rallypoints of the site, in a mesh.",
-)
+@usual_option("--rallypoints", click.IntRange(1, 1_000), 1, "Rallypoints of the site, in a mesh.")
 @click.option("--fdx", is_flag=True, help="All may talk at once on the site's channels (full duplex).")
 @click.option(
     "--chart", type=click.Path(path_type=Path, dir_okay=False), help="Draw it: a .svg or .png file."

@@ -18,7 +18,7 @@ from typing import Any, Final
 import attrs
 import click
 
-from ice.cli.options import config_option, json_option, verbosity
+from ice.cli.options import config_option, json_option, timeout_option, usual_option, verbosity
 
 ANSWER_S: Final = 5.0  # how long the parrot may be silent before we say that it does not answer
 LIVE_S: Final = 5.0  # a sentence
@@ -79,23 +79,11 @@ class Report:
 @click.option(
     "--live", is_flag=True, help="Speak into the microphone, and hear the answer on the loudspeaker."
 )
-@click.option(
-    "--seconds",
-    type=click.FloatRange(1, 25),
-    default=LIVE_S,
-    show_default=True,
-    help="How long to record with --live.",
-)
+@usual_option("--seconds", click.FloatRange(1, 25), LIVE_S, "How long to record with --live.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep what came back in a WAV file."
 )
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0.1),
-    default=10.0,
-    show_default=True,
-    help="Give up when not connected after so many seconds.",
-)
+@timeout_option(10.0)
 @json_option
 def check_radio(
     stream: str | None,

@@ -18,7 +18,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -194,16 +194,12 @@ class Trial:
                 Compared("listener's link, back", acks, heard.out(seconds)),
             )
 
-        return Report(
-            title=f"Rallypoint {talker_address(out)}, {self._words()}",
-            how=out.how,
-            seconds=seconds,
-            sent=len(spoken),
-            heard=ear.count,
-            mean_octets=sum(spoken) / max(1, len(spoken)),
-            rows=rows(stream_rate(self.voice, self._seal, Carrier.RALLYPOINT, ipv6=ipv6)),
-            spoken=rows(_as_spoken(spoken, seconds, Carrier.RALLYPOINT, ipv6=ipv6)),
-            capture_dropped=out.dropped + back.dropped,
+        return self._report(
+            f"Rallypoint {talker_address(out)}",
+            (out, back),
+            (spoken, seconds, ear.count),
+            rows(stream_rate(self.voice, self._seal, Carrier.RALLYPOINT, ipv6=ipv6)),
+            rows(_as_spoken(spoken, seconds, Carrier.RALLYPOINT, ipv6=ipv6)),
         )
 
     async def multicast(self, group: Address, interface: str) -> Report:
@@ -215,16 +211,34 @@ class Trial:
         voice = stream_rate(self.voice, self._seal, Carrier.MULTICAST, ipv6=place.ipv6)
         spoken_rate = _as_spoken(spoken, seconds, Carrier.MULTICAST, ipv6=place.ipv6)
         measured = seen.out(seconds)
+        return self._report(
+            f"multicast {group}",
+            (place,),
+            (spoken, seconds, place.heard),
+            (Compared("on the LAN", voice, measured),),
+            (Compared("on the LAN", spoken_rate, measured),),
+        )
+
+    def _report(
+        self,
+        place: str,
+        watched: Sequence[_Link | _Group],
+        said: tuple[list[int], float, int],
+        rows: tuple[Compared, ...],
+        spoken: tuple[Compared, ...],
+    ) -> Report:
+        """What was planned beside what was seen; ``said``: the sizes of what was said, in how many seconds, and how much of it was heard."""
+        sizes, seconds, heard = said
         return Report(
-            title=f"multicast {group}, {self._words()}",
-            how=place.how,
+            title=f"{place}, {self._words()}",
+            how=watched[0].how,
             seconds=seconds,
-            sent=len(spoken),
-            heard=place.heard,
-            mean_octets=sum(spoken) / max(1, len(spoken)),
-            rows=(Compared("on the LAN", voice, measured),),
-            spoken=(Compared("on the LAN", spoken_rate, measured),),
-            capture_dropped=place.dropped,
+            sent=len(sizes),
+            heard=heard,
+            mean_octets=sum(sizes) / max(1, len(sizes)),
+            rows=rows,
+            spoken=spoken,
+            capture_dropped=sum(each.dropped for each in watched),
         )
 
     async def _say(self, sealing: Any, watched: tuple[Any, ...]) -> tuple[list[int], float]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import attrs
 import click
 
 from ice.cli.mission_source import given_password, keep, mention, password_options, source_of
 from ice.errors import LocalError
 from ice.mission.fitting import lean as leaner
 from ice.mission.fitting import qr_text
+from ice.mission.model import Mission
 from ice.mission.packing import deflected
 from ice.mission.packing import pack as packed
 from ice.mission.picture import columns, draw_characters, draw_png, draw_svg
@@ -19,47 +24,71 @@ from ice.mission.tolerant import read_json
 from ice.mission.writing import write_json, write_mission
 
 _KEYS = "it holds keys: whoever has it hears everything"
-lean_option = click.option("--lean", is_flag=True, help="Leave out keys that only say the default.")
-url_option = click.option(
-    "--url", metavar="URL", help="Deflection URL: a telephone's camera opens this page."
-)
+
+
+@attrs.frozen
+class Handing:
+    """How a mission is to be handed on: into which file, behind which page, sealed with what."""
+
+    out: Path | None
+    url: str | None
+    lean: bool
+    force: bool
+    ask: bool
+    password_file: Path | None
+
+    def mission(self, read: Mission) -> Mission:
+        """What of the mission goes along."""
+        return leaner(read) if self.lean else read
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it takes a password to open it."""
+        return self.ask or self.password_file is not None
+
+    def password(self) -> str | None:
+        """That password; typed twice where it is asked for."""
+        return given_password(self.ask, self.password_file, twice=True)
+
+
+def handing(out_help: str) -> Callable[[Callable[[str, Handing], None]], Callable[..., None]]:
+    """Add the argument FILE and the options of :class:`Handing`; the command receives ``file`` and ``to``."""
+
+    def add(command: Callable[[str, Handing], None]) -> Callable[..., None]:
+        @click.argument("file")
+        @click.option("--out", type=click.Path(path_type=Path), help=out_help)
+        @click.option("--url", metavar="URL", help="Deflection URL: a telephone's camera opens this page.")
+        @click.option("--lean", is_flag=True, help="Leave out keys that only say the default.")
+        @click.option("--force", is_flag=True, help="Overwrite what is there.")
+        @password_options
+        @functools.wraps(command)
+        def run(file: str, **given: Any) -> None:
+            command(file, Handing(**given))
+
+        return run
+
+    return add
 
 
 @click.command()
-@click.argument("file")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="File to write, by custom F.ice [standard output]."
-)
-@url_option
-@lean_option
-@click.option("--force", is_flag=True, help="Overwrite what is there.")
-@password_options
-def pack(
-    file: str,
-    out: Path | None,
-    url: str | None,
-    lean: bool,
-    force: bool,
-    ask: bool,
-    password_file: Path | None,
-) -> None:
+@handing("File to write, by custom F.ice [standard output].")
+def pack(file: str, to: Handing) -> None:
     """Pack a mission into an .ice file, or one line of text.
 
     With --password it is sealed, and opens only with that word; without, whoever has it can read it.
     """
     reading = source_of(file).reading
-    mission = leaner(reading.mission) if lean else reading.mission
-    password = given_password(ask, password_file, twice=True)
-    text = packed(write_mission(mission, compact=True), password)
-    if url is not None:
-        text = deflected(url, text)
+    password = to.password()
+    text = packed(write_mission(to.mission(reading.mission), compact=True), password)
+    if to.url is not None:
+        text = deflected(to.url, text)
     mention(reading.remarks, file)
-    if out is None or str(out) == "-":
+    if to.out is None or str(to.out) == "-":
         _warn(password)
         click.echo(text)
         return
-    keep(out, text, force)
-    click.echo(f"{out}: {len(text):,} bytes; {'sealed with the password' if password else _KEYS}")
+    keep(to.out, text, to.force)
+    click.echo(f"{to.out}: {len(text):,} bytes; {'sealed with the password' if password else _KEYS}")
 
 
 @click.command()
@@ -83,37 +112,23 @@ def unpack(file: str, out: Path | None, force: bool, ask: bool, password_file: P
 
 
 @click.command()
-@click.argument("file")
-@click.option("--out", type=click.Path(path_type=Path), help="F.png or F.svg to write [the terminal].")
-@url_option
-@lean_option
-@click.option("--force", is_flag=True, help="Overwrite what is there.")
-@password_options
-def qr(
-    file: str,
-    out: Path | None,
-    url: str | None,
-    lean: bool,
-    force: bool,
-    ask: bool,
-    password_file: Path | None,
-) -> None:
+@handing("F.png or F.svg to write [the terminal].")
+def qr(file: str, to: Handing) -> None:
     """Show a mission as a QR code, or draw one into a file.
 
     A QR code holds 2,953 bytes; a mission that is too large is told what to leave out and how much that gains. Whoever photographs the
     code has the mission: --password seals it.
     """
-    kind = out.suffix.lower() if out is not None else ""
-    if out is not None and kind not in (".png", ".svg"):
+    kind = to.out.suffix.lower() if to.out is not None else ""
+    if to.out is not None and kind not in (".png", ".svg"):
         raise click.UsageError("--out wants a name that ends in .png or .svg")
     reading = source_of(file).reading
-    mission = leaner(reading.mission) if lean else reading.mission
-    text = qr_text(mission, url, given_password(ask, password_file, twice=True))
+    text = qr_text(to.mission(reading.mission), to.url, to.password())
     mention(reading.remarks, file)
-    if out is not None:
-        keep(out, draw_png(text) if kind == ".png" else draw_svg(text), force)
+    if to.out is not None:
+        keep(to.out, draw_png(text) if kind == ".png" else draw_svg(text), to.force)
         click.echo(
-            f"{out}: {len(text):,} bytes in a QR code; {'sealed with the password' if _sealed(ask, password_file) else _KEYS}"
+            f"{to.out}: {len(text):,} bytes in a QR code; {'sealed with the password' if to.sealed else _KEYS}"
         )
         return
     if sys.stdout.isatty():
@@ -124,10 +139,6 @@ def qr(
                 f"this code takes {wide} columns, the terminal has {there}: make its window wider or its letters smaller, or use --out F.png"
             )
     click.echo(draw_characters(text, coloured=sys.stdout.isatty()), nl=False)
-
-
-def _sealed(ask: bool, password_file: Path | None) -> bool:
-    return ask or password_file is not None
 
 
 def _warn(password: str | None) -> None:

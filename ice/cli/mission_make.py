@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ice.cli.mission_source import Source, keep, mention, password_options, source_of
+from ice.cli.options import usual_option
 from ice.errors import LocalError
 from ice.media.engage import Carried, encoder_of
 from ice.mission import rekeying
@@ -46,28 +47,11 @@ PORT = 7_443  # of a Rallypoint, where none is given
     help="aes-256-cbc is the original's.",
 )
 @click.option("--clear", multiple=True, metavar="NAME", help="A group without a key; repeatable.")
-@click.option(
-    "--encoder",
-    type=int,
-    default=ENCODER,
-    show_default=True,
-    help="Engage's number; 20-29: Opus 6-24 kbit/s.",
+@usual_option("--encoder", click.INT, ENCODER, "Engage's number; 20-29: Opus 6-24 kbit/s.")
+@usual_option(
+    "--framing", click.IntRange(10, 240), FRAMING_MS, "Milliseconds of speech per packet.", into="framing_ms"
 )
-@click.option(
-    "--framing",
-    "framing_ms",
-    type=click.IntRange(10, 240),
-    default=FRAMING_MS,
-    show_default=True,
-    help="Milliseconds of speech per packet.",
-)
-@click.option(
-    "--ttl",
-    type=click.IntRange(1, 255),
-    default=1,
-    show_default=True,
-    help="Routers that multicast may pass, plus one.",
-)
+@usual_option("--ttl", click.IntRange(1, 255), 1, "Routers that multicast may pass, plus one.")
 @click.option(
     "--interface", default="", metavar="NAME", help="Network interface for multicast [the system's]."
 )

@@ -16,7 +16,14 @@ from typing import Any, Final
 
 import click
 
-from ice.cli.options import config_option, json_option, password_option, verbosity
+from ice.cli.options import (
+    config_option,
+    json_option,
+    password_option,
+    timeout_option,
+    usual_option,
+    verbosity,
+)
 from ice.errors import LocalError
 
 PARROT_SECONDS: Final = 20.0  # a parrot keeps 30 s of a burst
@@ -35,20 +42,9 @@ PROBE_BYTES: Final = 172
 @click.option(
     "--seconds", type=click.FloatRange(0.5, 3_600), help="How long to measure.  [10; with --answer, for ever]"
 )
-@click.option(
-    "--rate", type=click.FloatRange(1, 500), default=50.0, show_default=True, help="Probes a second."
-)
-@click.option(
-    "--size",
-    type=click.IntRange(48, 1_400),
-    default=PROBE_BYTES,
-    show_default=True,
-    help="Bytes of a probe, in fours.",
-)
-@click.option(
-    "--timeout", type=click.FloatRange(0.1), default=15.0, show_default=True,
-    help="Give up when there is no way, or no answer, after so many seconds.",
-)  # fmt: skip
+@usual_option("--rate", click.FloatRange(1, 500), 50.0, "Probes a second.")
+@usual_option("--size", click.IntRange(48, 1_400), PROBE_BYTES, "Bytes of a probe, in fours.")
+@timeout_option(15.0, "Give up when there is no way, or no answer, after so many seconds.")
 @json_option
 def quality(
     stream: str,

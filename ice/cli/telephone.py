@@ -24,7 +24,7 @@ from twisted.internet.task import LoopingCall
 from ice.cli.display import Display, Meter, plural
 from ice.cli.loop import Stop, first, sleep
 from ice.cli.mouth import alias_of, file_pieces
-from ice.cli.options import config_option, json_option
+from ice.cli.options import config_option, json_option, timeout_option
 from ice.cli.pacing import MediaClock
 from ice.cli.voice import FRAME, FRAME_S, Sink, Way, playout_of
 from ice.config.load import Loaded, load
@@ -112,10 +112,7 @@ def telephone_options(command: _C) -> _C:
         is_flag=True,
         help="Use no sound device: say silence where there is no file, play nothing.",
     )
-    @click.option(
-        "--timeout", "timeout_s", type=click.FloatRange(0.1), default=TIMEOUT_S, show_default=True,
-        help="Give up when not connected after so many seconds.",
-    )  # fmt: skip
+    @timeout_option(TIMEOUT_S, into="timeout_s")
     @json_option
     @functools.wraps(command)
     def run(**given: Any) -> Any:

@@ -22,7 +22,7 @@ from ice.cli.boards import Board, board_for, print_table
 from ice.cli.display import plural
 from ice.cli.loop import Stop, first, sleep
 from ice.cli.mission_source import password_options
-from ice.cli.options import config_option, json_option, verbosity
+from ice.cli.options import config_option, json_option, once_options, verbosity
 from ice.cli.watch_board import Row, ScreenBoard, drawn, loss_percent, name_of, plain_table, row_of
 from ice.cli.watch_groups import Watched, watchlist
 from ice.errors import LocalError
@@ -42,13 +42,7 @@ SHOWN_S: Final = 60.0  # a voice silent for longer is in the summary only
 @click.option(
     "--interface", "-i", metavar="NAME", default="", help="Network interface of groups that name none."
 )
-@click.option(
-    "--once",
-    type=click.FloatRange(0.1),
-    metavar="SECONDS",
-    help="Listen so long, print the table once, and end.",
-)
-@click.option("--seconds", type=click.FloatRange(0.1), help="Stop after this long.")
+@once_options("table")
 @click.option(
     "--capture",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 
 from ice.cli.mission_source import mention, password_options, source_of
-from ice.cli.options import config_option, json_option, verbosity
+from ice.cli.options import config_option, json_option, once_options, verbosity
 from ice.errors import LocalError
 from ice.mission.model import Group, GroupType, Mission
 from ice.mission.presence import MAX_NODE_ID, Descriptor, Disposition, Identity, Location, on_earth
@@ -57,13 +57,7 @@ def _picture(context: click.Context, parameter: click.Parameter, value: Path | N
     metavar="NAME",
     help="Mission control group, by name or id, where there are several.",
 )
-@click.option(
-    "--once",
-    type=click.FloatRange(0.1),
-    metavar="SECONDS",
-    help="Listen so long, print the team once, and end.",
-)
-@click.option("--seconds", type=click.FloatRange(0.1), help="Stop after this long.")
+@once_options("team")
 @click.option(
     "--timeout", type=click.FloatRange(0.1), help="Give up when not connected after this long.  [never]"
 )

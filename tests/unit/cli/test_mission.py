@@ -351,7 +351,9 @@ class Hand(Case):
         path = self.file(small())
         with self.assertRaises(IceError) as caught:
             assert mission_hand.qr.callback is not None
-            mission_hand.qr.callback(str(path), None, None, False, False, False, None)
+            mission_hand.qr.callback(
+                str(path), out=None, url=None, lean=False, force=False, ask=False, password_file=None
+            )
         self.assertIn("columns", str(caught.exception))
 
     def test_too_large(self) -> None:
