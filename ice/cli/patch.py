@@ -123,6 +123,33 @@ def add(
 
 @patch.command()
 @click.argument("id")
+@click.argument("stream")
+@click.argument("db", type=float)
+@click.option(
+    "--automatic/--fixed", default=None, help="Whether it follows the stream's speech besides.  [as it was]"
+)
+@control_options(PATCH)
+def gain(id: str, stream: str, db: float, automatic: bool | None, desk: Desk) -> int:
+    """Make a stream louder or softer (-DB, behind --) for the others, in the mode mixed; nobody is interrupted."""
+    from ice.errors import LocalError
+
+    rows = [row for row in desk.ask({"do": "list"})["patches"] if row["id"] == id]
+    members = [member for row in rows for member in row["streams"] if member["stream"] == stream]
+    if not members:
+        raise LocalError(
+            f"there is no patch {id!r} with the stream {stream!r}; ice patch list shows what there is"
+        )
+    members[0]["gain_db"] = db
+    if automatic is not None:
+        members[0]["automatic_gain"] = automatic
+    [row] = rows
+    desk.ask({"do": "change", "id": id, "patch": {"streams": row["streams"]}, "if_revision": row["revision"]})
+    click.echo(f"patch {id}: {stream} has {db:+g} dB")
+    return 0
+
+
+@patch.command()
+@click.argument("id")
 @click.option(
     "--file", type=click.Path(path_type=Path, dir_okay=False), help="WAV file that is said, up to 5 minutes."
 )

@@ -76,6 +76,19 @@ class Typed(SynchronousTestCase):
             self.assertEqual(self.type(*words).stdout, told)
             self.assertEqual(self.asked.pop()[0], {"do": do, "id": "ab"})
 
+    def test_gain(self) -> None:
+        """What is known of the patch is asked for changed, and only if nobody else has changed it meanwhile."""
+        streams = [{"stream": "a"}, {"stream": "b", "gain_db": 2.0}]
+        self.answer["patches"] = [{"id": "ab", "revision": 7, "streams": streams}]
+        self.assertEqual(
+            self.type("gain", "ab", "a", "--automatic", "--", "-3").stdout, "patch ab: a has -3 dB\n"
+        )
+        wanted = [{"stream": "a", "gain_db": -3.0, "automatic_gain": True}, {"stream": "b", "gain_db": 2.0}]
+        self.assertEqual(
+            self.asked[-1][0], {"do": "change", "id": "ab", "patch": {"streams": wanted}, "if_revision": 7}
+        )
+        self.type("gain", "ab", "c", "1", status=1)
+
     def test_announce(self) -> None:
         """Tones and pauses, then the file, then keys; as 16-bit samples of 48 kHz."""
         file = self.mktemp()
