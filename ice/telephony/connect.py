@@ -8,16 +8,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ice.config.gateway import GatewaySettings, TrunkSettings
+from ice.config.gateway import LOOPBACK, GatewaySettings, TrunkSettings
 from ice.config.load import Loaded
 from ice.election.connect import state_folder
 from ice.security.files import make_folder
 from ice.streams.connect import Passport
 from ice.streams.rallypoint import RallypointNetwork
+from ice.telephony.asterisk import AsteriskTrunk, door_of
+from ice.telephony.asterisk import AsteriskTrunk, door_of
 from ice.telephony.audio import CallAudio
 from ice.telephony.envelope import Envelopes
 from ice.telephony.lobby import Lobby
 from ice.telephony.loopback_trunk import LoopbackTrunk
+from ice.telephony.plan import Rules
 from ice.telephony.post import Post
 from ice.telephony.prompts import Prompts
 from ice.telephony.records import RecordStore
@@ -29,9 +32,12 @@ from ice.telephony.wanted import channels_of, rules_of
 RECORDS: Final = "calls.db"
 
 
-def trunk_of(settings: TrunkSettings, reactor: Any) -> MakeTrunk:
+def trunk_of(settings: TrunkSettings, reactor: Any, rules: Rules, wall: Callable[[], float]) -> MakeTrunk:
     """What makes a trunk. Raises :class:`LocalError` where a password or a certificate cannot be used."""
-    return lambda ears: LoopbackTrunk(settings.name, reactor, ears, rate=settings.rate)
+    if settings.kind == LOOPBACK:
+        return lambda ears: LoopbackTrunk(settings.name, reactor, ears, rate=settings.rate)
+    door_of(settings)  # complains now
+    return lambda ears: AsteriskTrunk(settings, reactor, ears, ring_s=rules.timing.ring_s, wall=wall)
 
 
 def records_of(settings: GatewaySettings, folder: Path, unix_s: float) -> RecordStore | None:
@@ -70,7 +76,7 @@ def gateway_of(
         group_id,
         post,
         rules,
-        [trunk_of(each, reactor) for each in settings.all_trunks],
+        [trunk_of(each, reactor, rules, wall) for each in settings.all_trunks],
         records=records_of(settings, state_folder(environ), wall()),
         elected=elected,
         wall=wall,
