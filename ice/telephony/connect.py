@@ -15,7 +15,6 @@ from ice.security.files import make_folder
 from ice.streams.connect import Passport
 from ice.streams.rallypoint import RallypointNetwork
 from ice.telephony.asterisk import AsteriskTrunk, door_of
-from ice.telephony.asterisk import AsteriskTrunk, door_of
 from ice.telephony.audio import CallAudio
 from ice.telephony.envelope import Envelopes
 from ice.telephony.lobby import Lobby

@@ -6,6 +6,7 @@ a few milliseconds later is what the gateway's buffers are for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
@@ -39,6 +40,11 @@ class LoopbackTrunk:
         self._alarm = Alarm(clock, self._look)
         self._looked_at = float("-inf")
         self._waiting: list[Report] = []
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Sound that nobody listened to, and requests without a meaning, by why."""
+        return self.engine.dropped + self.engine.ignored
 
     def start(self) -> None:
         """Take calls; told as soon as the caller has returned. Starting twice is harmless."""

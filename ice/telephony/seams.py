@@ -17,6 +17,10 @@ from ice.telephony.lobby_orders import LobbyCall
 class TrunkDriver(trunking.Trunk, Protocol):
     """A trunk at work."""
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What came and led to nothing, or was refused, by why."""
+
     def start(self) -> None:
         """Connect, and again whenever the connection is lost; how that goes is told as health. What the call manager still has of ours is told as found."""
 

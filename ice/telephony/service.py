@@ -156,6 +156,8 @@ class Gateway(Service):
         for trunk in self.trunks.values():
             try:
                 trunk.start()
+            except LocalError as error:  # told as its health
+                self.told(trunk, trunking.Health(False, str(error)))
             except Exception as error:  # the others may do
                 self._log.failure("trunk {trunk} cannot be started", trunk=trunk.name)
                 self.told(trunk, trunking.Health(False, f"cannot be started: {error}"))

@@ -44,7 +44,13 @@ def status_of(gateway: Gateway, id: str) -> dict[str, Any]:
         "group": gateway.group_id,
         "uptime_s": round(gateway.uptime_s, 1),
         "trunks": [
-            {"name": trunk.name, "up": trunk.health.up, "why": trunk.health.why, "rate": trunk.rate}
+            {
+                "name": trunk.name,
+                "up": trunk.health.up,
+                "why": trunk.health.why,
+                "rate": trunk.rate,
+                "counters": dict(trunk.counters),
+            }
             for trunk in gateway.trunks.values()
         ],
         "people": gateway.board.people,
@@ -91,6 +97,12 @@ def add_metrics(metrics: Metrics, gateway: Gateway) -> None:
         "1 while a call manager can be asked, by trunk.",
         lambda: {trunk.name: float(trunk.health.up) for trunk in gateway.trunks.values()},
         ("trunk",),
+    )
+    counter(
+        begin + "trunk_oddities_total",
+        "What came of a call manager, or was meant for it, and led to nothing, by trunk and reason.",
+        lambda: _oddities(gateway),
+        ("trunk", "reason"),
     )
     counter(
         begin + "ended_total",
@@ -163,6 +175,14 @@ def add_metrics(metrics: Metrics, gateway: Gateway) -> None:
         lambda: {} if gateway.lobby is None else dict(gateway.lobby.status().get("codes", {})),
         ("outcome",),
     )
+
+
+def _oddities(gateway: Gateway) -> Mapping[tuple[str, ...], float]:
+    return {
+        (trunk.name, why): float(count)
+        for trunk in gateway.trunks.values()
+        for why, count in trunk.counters.items()
+    }
 
 
 def _people(gateway: Gateway) -> Iterator[dict[str, Any]]:

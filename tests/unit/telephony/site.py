@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Scripted:
         self.found: list[Report] = []
         self.mute = self.broken = False
         self.stops = 0
+        self.counters: Counter[str] = Counter()
         self.clock, self.ears = clock, ears
         self.closing: Deferred[None] = succeed(None)
 

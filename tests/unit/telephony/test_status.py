@@ -103,12 +103,14 @@ class Told(Case):
     def test_status(self) -> None:
         """Everything at a glance, as plain values; of numbers the last three digits."""
         id = self.calling()
+        self.trunk.counters["odd"] = 2
         status = json.loads(json.dumps(status_of(self.gateway, "me")))
         self.assertEqual(
             (status["daemon"], status["state"], status["ready"], status["people"]),
             ("ice-gateway", "active", True, 1),
         )
-        self.assertEqual(status["trunks"], [{"name": "pbx", "up": True, "why": "connected", "rate": 8000}])
+        wanted = {"name": "pbx", "up": True, "why": "connected", "rate": 8000, "counters": {"odd": 2}}
+        self.assertEqual(status["trunks"], [wanted])
         person, caller = status["calls"]
         self.assertEqual(
             (person["id"], person["number"], person["state"], person["user"]), (id, "…820", "ringing", "ada")
