@@ -172,6 +172,11 @@ class Control:
         self.turned_away: Counter[str] = Counter()
 
     @property
+    def commands(self) -> tuple[str, ...]:
+        """The names of what can be asked."""
+        return tuple(self._commands)
+
+    @property
     def max_attached(self) -> int:
         """How many bytes a request may have behind its line, of any command."""
         return max((command.attached for command in self._commands.values()), default=0)
