@@ -23,6 +23,7 @@ from ice.config.schema import Config
 from ice.errors import LocalError
 from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import MulticastSocket
+from ice.reflector.news import News
 from ice.reflector.rules import Rule, by_stream, rules_of, translation_of
 from ice.reflector.snooping import Snooping
 from ice.reflector.stream import Carrier, Ground, Reflected, Tie
@@ -88,12 +89,17 @@ class Reflector(Service):
         self._may_act: Callable[[], bool] | None = None
         self.started_at: float | None = None
         self._reactor = reactor
+        self._news = News(
+            lambda what: self._log.warn("{what}", what=what),
+            lambda what: self._log.info("{what}", what=what),
+        )
         self._ground = Ground(
             reactor,
             network,
             InterfaceWatch(reactor) if watch is None else watch,
             wall,
             random if random is not None else Random(),
+            self._news,
             socket_of,
         )
         #: Who on the local networks listens to what; None: everybody is taken to.
@@ -132,6 +138,7 @@ class Reflector(Service):
         if self.snooping is not None:
             self.snooping.stop()
         self._ground.watch.remove(self._interfaces)
+        self._news.tell()
         return self.network.stop("the reflector stops")
 
     # -- for the assembly ----------------------------------------------------------------------------------------------
@@ -220,6 +227,7 @@ class Reflector(Service):
 
     def _tick(self) -> None:
         now = self._reactor.seconds()
+        self._news.tell()
         self._ticks += 1
         if self._ticks == SETTLED_TICKS:
             # What was made at the start stays. To look through all of it takes the collector 50 to 100 ms, again and again while thousands of datagrams come and go,

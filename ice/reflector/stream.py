@@ -18,6 +18,7 @@ from ice.net.interfaces import InterfaceWatch
 from ice.net.multicast import MulticastSocket, SocketCounts, SocketStatus
 from ice.net.place import Place
 from ice.reflector.engine import Port, Reflection
+from ice.reflector.news import News
 from ice.reflector.recorder import Recorder
 from ice.reflector.rules import Rule
 from ice.reflector.translation import Translation
@@ -60,6 +61,7 @@ class Ground:
     watch: InterfaceWatch
     wall: Callable[[], float]
     random: Random
+    news: News
     socket_of: Callable[..., Carrier] = MulticastSocket
 
 
@@ -366,9 +368,10 @@ class Reflected:
         if before is up:
             return
         tie.told[at] = up
-        # That a place can be used is news only where it could not.
-        tell = self._log.warn if not up else self._log.debug if before is None else self._log.info
-        tell("{rule}: {why}", rule=tie.name, why=why)
+        if not up:
+            self._ground.news.closed(tie.name, why)
+        elif before is not None:  # that a place can be used is news only where it could not
+            self._ground.news.opened(tie.name, why)
 
     def _name(self, port: Port) -> str:
         return next((tie.name for tie in self.ties if tie.port is port), self.stream_id)

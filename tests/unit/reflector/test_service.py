@@ -505,10 +505,11 @@ class Status(Case):
                 (True, "joined"),
             ):
                 self.wires[0].stand(up, why)
+                run(self.clock, 0.3)
         told = [
-            (event["log_level"].name, event["why"])
+            (event["log_level"].name, event["what"].partition("): ")[2])
             for event in events
-            if "rule" in event and event["log_level"].name != "debug"
+            if event.get("what", "").startswith("rule 1 ")
         ]
         self.assertEqual(told, [("warn", "eth0 is down"), ("info", "joined")])
 
