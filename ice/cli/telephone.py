@@ -1,4 +1,4 @@
-"""What ``ice call``, ``ice answer`` and ``ice phone`` share: a telephone with its network, where its sound comes from and goes to, and what a person is told.
+"""What ``ice call``, ``ice answer`` and ``ice phone`` share: a telephone with its network, and what a person is told of it.
 
 The telephone itself is :class:`ice.telephony.phone.Phone`; what it sees is told here in words (:meth:`Telephone.see`), and each command waits for what it wants (:meth:`Telephone.news`).
 """
@@ -9,31 +9,29 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import attrs
 import click
-import numpy as np
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from ice.cli.display import Display, Meter, plural
 from ice.cli.loop import Stop, first, sleep
-from ice.cli.mouth import alias_of, file_pieces
+from ice.cli.mouth import alias_of
 from ice.cli.options import config_option, json_option, timeout_option
-from ice.cli.pacing import MediaClock
-from ice.cli.voice import FRAME, FRAME_S, Sink, Way, playout_of
+from ice.cli.telephone_sound import Earpiece, sink_of, voice_of
+from ice.cli.voice import Way, playout_of
 from ice.config.load import Loaded, load
 from ice.errors import LocalError
-from ice.media.payload import SAMPLE_RATE, Pcm
-from ice.media.tones import shaped, silence, sine
+from ice.media.payload import Pcm
 from ice.printable import printable
 from ice.streams.connect import certificates_of, network_of
-from ice.telephony.call import Direction, Ended, Progress, Ringing, Setup
+from ice.telephony.call import Ended, Progress
 from ice.telephony.causes import Cause
 from ice.telephony.handset import Incoming, KeysHeard, Over, Reachable, Shown
 from ice.telephony.phone import Path as Ways
@@ -47,7 +45,6 @@ LEAST_S: Final = (
     1e-3  # between two looks at what is due: a time that is nearly over is not waited for in circles
 )
 LINGER_S: Final = 3.0  # until the end of a call is confirmed
-RING_S: Final = 5.0  # ring-back tone: one second of sound, four without (ITU-T E.180)
 
 #: Exit statuses: what became of a call.
 TALKED, FAULT, NOT_TAKEN, NOT_ALLOWED, INTERRUPTED = 0, 1, 3, 4, 130
@@ -120,141 +117,6 @@ def telephone_options(command: _C) -> _C:
         return command(wishes=wishes, **given)
 
     return run  # type: ignore[return-value]  # click has put its options on it
-
-
-# Sound in and out
-
-
-class Voice(Protocol):
-    """What the person says."""
-
-    def turn(self, now: float, say: Callable[[Pcm], None] | None) -> None:
-        """Say what is due, where somebody is to hear it (``say`` is none where nobody is); asked every 10 ms."""
-
-
-class FileVoice:
-    """A file, from the moment on when somebody hears it; then silence."""
-
-    def __init__(self, path: Path, times: int) -> None:
-        from ice.media.wav import read
-
-        pcm = read(path)
-        if not len(pcm):
-            raise LocalError(f"{path}: holds no sound; name another with --file")
-        self.seconds = len(pcm) * times / SAMPLE_RATE
-        self._pieces = file_pieces(pcm, FRAME, times)
-        self._clock: MediaClock | None = None
-
-    def turn(self, now: float, say: Callable[[Pcm], None] | None) -> None:
-        """See :class:`Voice`. On hold the file waits."""
-        if say is None:
-            self._clock = None
-            return
-        if self._clock is None:
-            self._clock = MediaClock(FRAME_S, now)
-        while self._clock.due(now):
-            piece = next(self._pieces, None)
-            if piece is not None:
-                say(piece)
-
-
-class MicrophoneVoice:
-    """A microphone."""
-
-    def __init__(self, microphone: Any) -> None:
-        self._microphone = microphone
-
-    def turn(self, now: float, say: Callable[[Pcm], None] | None) -> None:
-        """See :class:`Voice`. What was said while nobody listened is nobody's business."""
-        for block in self._microphone.read():
-            if say is not None:
-                say(block)
-
-
-class NoVoice:
-    """Nothing: the telephone says silence by itself."""
-
-    def turn(self, now: float, say: Callable[[Pcm], None] | None) -> None:
-        """See :class:`Voice`."""
-
-
-class Nowhere:
-    """A sink for what nobody hears."""
-
-    def write(self, pcm: Pcm) -> None:
-        """See :class:`ice.cli.voice.Sink`."""
-
-
-class Earpiece:
-    """What the person hears: the call, and before it the tones that say how it goes on; see :class:`ice.cli.voice.Heard`."""
-
-    def __init__(self, phone: Phone) -> None:
-        self._phone = phone
-        self._ring = np.concatenate(
-            (shaped(sine(425.0, SAMPLE_RATE, level_dbov=-25.0)), silence(int((RING_S - 1) * SAMPLE_RATE)))
-        )
-        self._bell = np.concatenate(
-            [shaped(sine(hertz, SAMPLE_RATE // 20, level_dbov=-15.0)) for hertz in (800.0, 1_000.0) * 10]
-            + [silence(int((RING_S - 1) * SAMPLE_RATE))]
-        )
-        self._at = 0
-        self.samples: int | None = 0
-
-    def pull(self, samples: int, ahead_s: float = 0.0) -> Pcm:
-        """See :class:`ice.cli.voice.Heard`."""
-        pcm = self._phone.pull(samples, ahead_s)
-        call = self._phone.call
-        if call is None or not isinstance(call.state, Setup | Ringing):
-            self._at = 0
-            return pcm
-        if isinstance(call.state, Setup) and call.direction is Direction.OUTGOING:
-            return pcm
-        tone = self._ring if call.direction is Direction.OUTGOING else self._bell
-        places = np.arange(self._at, self._at + samples) % len(tone)
-        self._at += samples
-        return tone[places]
-
-
-@contextlib.contextmanager
-def voice_of(wishes: Wishes) -> Iterator[Voice]:
-    """Where what is said comes from. Raises :class:`~ice.media.devices.NoSound` where there is no microphone, with what to do."""
-    if wishes.file is not None:
-        yield FileVoice(wishes.file, wishes.loop)
-    elif wishes.silent:
-        yield NoVoice()
-    else:
-        from ice.media.devices import Microphone
-
-        microphone = _device(Microphone, wishes.microphone)
-        with contextlib.closing(microphone):
-            yield MicrophoneVoice(microphone)
-
-
-@contextlib.contextmanager
-def sink_of(wishes: Wishes) -> Iterator[Sink]:
-    """Where what is heard goes. Raises :class:`~ice.media.devices.NoSound` where there is no loudspeaker, with what to do."""
-    if wishes.out is not None:
-        from ice.media.wav import WavWriter
-
-        with WavWriter(wishes.out) as writer:
-            yield writer
-    elif wishes.silent:
-        yield Nowhere()
-    else:
-        from ice.media.devices import Loudspeaker
-
-        loudspeaker = _device(Loudspeaker, wishes.loudspeaker)
-        with contextlib.closing(loudspeaker):
-            yield loudspeaker
-
-
-def _device(kind: Callable[[str | None], Any], name: str | None) -> Any:
-    from ice.media.devices import NoSound
-
-    try:
-        return kind(name)
-    except NoSound as error:
-        raise NoSound(f"{error}; --silent telephones without sound devices") from None
 
 
 # The telephone
@@ -464,8 +326,8 @@ async def on_the_phone(
     group = group_of(loaded, wishes.group)
     credentials, trust = certificates_of(loaded.config, datetime.now(UTC))
     with contextlib.ExitStack() as held:
-        voice = held.enter_context(voice_of(wishes))
-        sink = held.enter_context(sink_of(wishes))
+        voice = held.enter_context(voice_of(wishes.file, wishes.loop, wishes.microphone, wishes.silent))
+        sink = held.enter_context(sink_of(wishes.out, wishes.loudspeaker, wishes.silent))
         way = Way(display, f"the telephones of {group[:8]}")
         network = network_of(loaded, reactor, on_notice=way.notice)
         telephone = Telephone(reactor, stop, display, way, group)

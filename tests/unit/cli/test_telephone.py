@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import numpy as np
@@ -26,16 +28,16 @@ from ice.cli.telephone import (
     NOT_ALLOWED,
     NOT_TAKEN,
     TALKED,
-    Earpiece,
-    FileVoice,
     Telephone,
     group_of,
 )
 from ice.cli.telephone_keys import at_bell
+from ice.cli.telephone_sound import Earpiece, FileVoice, MicrophoneVoice, sink_of, voice_of
 from ice.cli.voice import Way
 from ice.config.load import loads
 from ice.errors import LocalError
 from ice.media import wav
+from ice.media.devices import NoSound
 from ice.media.mixer import level_dbov
 from ice.media.payload import SAMPLE_RATE
 from ice.telephony.phone import Phone
@@ -119,11 +121,14 @@ class CallTests(SynchronousTestCase):
     def test_keys_after_the_answer(self) -> None:
         """Digits are pressed when the far side listens; a comma is a pause."""
         desk = Desk()
-        desk.begin(_talk(desk.telephone, "100", None, None, "12,3"), 1.3)
+        done = desk.begin(_talk(desk.telephone, "100", None, None, "12,3"), 1.3)
         assert desk.exchange is not None
         self.assertEqual("".join(desk.exchange.keys), "12")
         desk.run(1.5)
         self.assertEqual("".join(desk.exchange.keys), "123")
+        desk.stop.ask()
+        desk.run(0.5)
+        self.successResultOf(done)
 
     def test_no_gateway(self) -> None:
         """Where none answers it is told which group was asked, and what to check."""
@@ -312,6 +317,34 @@ class SoundTests(SynchronousTestCase):
             voice.turn(now, said.append if not 0.5 < now < 1.5 else None)
         self.assertEqual(len(said), SAMPLE_RATE // FRAME)
         self.assertTrue(np.array_equal(np.concatenate(said), pcm))
+
+    def test_microphone(self) -> None:
+        """What was said while nobody listened is thrown away, the rest goes out as it comes."""
+
+        class Microphone:
+            def read(self) -> list[Any]:
+                return [np.ones(480, np.int16)]
+
+        voice, said = MicrophoneVoice(Microphone()), []
+        voice.turn(0.0, None)
+        voice.turn(0.01, said.append)
+        self.assertEqual([len(pcm) for pcm in said], [480])
+
+    def test_no_devices(self) -> None:
+        """Without sound devices it is told how to do without; --silent does, and a file in or out is one half."""
+        absent = mock.patch.dict(sys.modules, {"sounddevice": None})
+        with absent, self.assertRaises(NoSound) as raised, voice_of(None, 1, None, False):
+            pass
+        self.assertIn("--silent", str(raised.exception))
+        with absent, self.assertRaises(NoSound), sink_of(None, None, False):
+            pass
+        path = Path(self.mktemp())
+        with absent, voice_of(None, 1, None, True) as voice, sink_of(None, None, True) as nowhere:
+            voice.turn(0.0, None)
+            nowhere.write(np.ones(FRAME, np.int16))
+        with absent, sink_of(path, None, False) as file:
+            file.write(np.ones(FRAME, np.int16))
+        self.assertEqual(len(wav.read(path)), FRAME)
 
     def test_silent_file(self) -> None:
         """A file without a sample is no speech."""

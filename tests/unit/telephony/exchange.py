@@ -17,7 +17,7 @@ from ice.streams.memory import MemoryNetwork
 from ice.streams.sealed import SealedNetwork
 from ice.telephony import switchboard, trunk
 from ice.telephony.audio import CallAudio
-from ice.telephony.call import Timing
+from ice.telephony.call import Direction, Timing
 from ice.telephony.causes import Cause
 from ice.telephony.loopback import Loopback
 from ice.telephony.messages import group_stream
@@ -97,6 +97,11 @@ class Exchange:
         self.dead = True
         for stream in (self._in, *self._out.values(), *(sound.stream for sound in self.sounds.values())):
             stream.leave()
+
+    def found(self, call: UUID, user: UUID) -> None:
+        """The call manager still has a call of a gateway that died."""
+        self.loopback.ask(trunk.Dial(call, "100"), self.now)
+        self._report(trunk.Found(call, Direction.OUTGOING, "100", user, self.unix))
 
     def turn(self) -> None:
         """10 ms have passed."""

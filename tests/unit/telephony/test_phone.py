@@ -289,6 +289,34 @@ class PhoneTests(SynchronousTestCase):
         self.assertEqual(world.causes, [Cause.MEDIA_LOST])
         self.assertEqual(world.half_open(), 0)
 
+    def test_gateway_goes_on(self) -> None:
+        """A gateway that was restarted, and whose call manager still has the line, goes on with the call: on a new stream, whatever the person is doing."""
+        for held in (False, True):
+            world = World()
+            world.phone.dial("100")
+            world.run(1.0)
+            if held:
+                world.phone.hold()
+                world.run(0.2)
+            call = world.phone.call
+            assert world.exchange is not None and call is not None
+            world.exchange.kill()
+            world.run(3.0)
+            world.exchange = Exchange(world.clock, world.network)
+            world.exchange.found(call.id, uuid5(SPACE, "ada"))
+            world.run(DOUBT_S + 5.0)
+            self.assertEqual(world.causes, [], held)
+            self.assertIs(world.phone.talking, not held)
+            if held:
+                self.assertTrue(world.phone.resume())
+                world.run(1.0)
+            statistics = world.phone.statistics
+            assert statistics is not None
+            self.assertGreater(statistics.heard.counters.received, 40)
+            world.phone.hang_up()
+            world.run(0.5)
+            self.assertEqual(world.causes, [Cause.HUNG_UP])
+
     def test_path_returns(self) -> None:
         """When the ways were cut and are open again the gateway is asked at once."""
         world = World()
