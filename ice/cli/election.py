@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ice.election.simulate import World
 
 LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+MAX_SCRIPT: Final = 1_000_000  # bytes
 MAX_STEPS: Final = 20_000  # cycles in a simulation: some seconds of computing
 SALT: Final = bytes(32)  # of a group that is nowhere but on paper
 
@@ -100,10 +101,7 @@ def simulate(
     )
     lines = [*steps]
     if script is not None:
-        try:
-            lines += script.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise LocalError(f"{script}: the script cannot be read: {error}") from None
+        lines += _lines(script)
     read = read_script(lines, names, cycle_s)
     last = max((step.at_s for step in read), default=0.0)
     until = _length(length, cycle_s) if length else last + 6 * cycle_s
@@ -124,6 +122,18 @@ def simulate(
     else:
         _show(world, everything=everything)
     return 0
+
+
+def _lines(script: Path) -> list[str]:
+    from ice.election.keeping import kept
+
+    data = kept(script, MAX_SCRIPT)
+    if data is None:
+        raise LocalError(f"{script}: there is no such script")
+    try:
+        return data.decode().splitlines()
+    except UnicodeDecodeError:
+        raise LocalError(f"{script}: expected a script in UTF-8") from None
 
 
 def _length(text: str, cycle_s: float) -> float:

@@ -125,6 +125,7 @@ def check_site(loaded: Loaded, now: datetime, purposes: Collection[Purpose] = ()
     trust, about_trust = _check_trust(loaded, now)
     findings += about_trust
     findings += _check_salt(loaded)
+    findings += _check_ballot_salts(loaded)
     wanted = set(purposes) or _purposes(loaded)
     for purpose in Purpose:
         if purpose in wanted:
@@ -526,12 +527,30 @@ def _check_salt(loaded: Loaded) -> Iterator[Finding]:
     try:
         settings.salt()
     except LocalError as error:
-        setting = ("traffic", "salt_file")
-        message, _, remedy = str(error).partition("; ")
-        line = loaded.positions.line(setting)
-        yield Finding(Severity.ERROR, str(loaded.path), message, remedy, line, dotted(setting))
+        yield _no_salt(loaded, ("traffic", "salt_file"), error)
         return
     yield from _check_mode(settings.salt_file, "read the salt of traffic keys")
+
+
+def _check_ballot_salts(loaded: Loaded) -> Iterator[Finding]:
+    """The salts of server groups, where they are: the table is on machines too that need none."""
+    for index, group in enumerate(loaded.config.server_groups):
+        files = [file for file in (group.salt_file, group.next_salt_file) if file and file.exists()]
+        if not files:
+            continue
+        try:
+            group.rules()
+        except LocalError as error:
+            yield _no_salt(loaded, ("server_groups", index, "salt_file"), error)
+            continue
+        for file in files:
+            yield from _check_mode(file, "forge the ballots of this server group")
+
+
+def _no_salt(loaded: Loaded, setting: tuple[str | int, ...], error: LocalError) -> Finding:
+    message, _, remedy = str(error).partition("; ")
+    line = loaded.positions.line(setting)
+    return Finding(Severity.ERROR, str(loaded.path), message, remedy, line, dotted(setting))
 
 
 def _check_mode(key: Path, may: str = "use this private key") -> Iterator[Finding]:

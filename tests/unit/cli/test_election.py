@@ -49,7 +49,7 @@ class Simulate(SynchronousTestCase):
     def test_mistakes(self) -> None:
         """Mistakes are sentences."""
         for words, said in (
-            (["5 kill z"], "there is no member z"), (["--for", "soon"], "--for"), (["--for", "1000000c"], "at most"), (["--script", "/none"], "cannot be read"),
+            (["5 kill z"], "there is no member z"), (["--for", "soon"], "--for"), (["--for", "1000000c"], "at most"), (["--script", "/none"], "no such script"), (["--script", "/dev/zero"], "at most 1000000 bytes"),
             (["--picture", "a.gif"], ".svg or a .png"),
         ):  # fmt: skip
             self.assertIn(said, str(self.ask(*words).exception))

@@ -323,6 +323,35 @@ class Salt(Site):
         )
 
 
+class BallotSalts(Site):
+    def test_all(self) -> None:
+        """The salt of a server group: absent, as where nobody is a member, it is no trouble; readable by others, or none, it is."""
+        self.write(
+            '[[server_groups]]\nid = "6d0f4a52-93a1-4f0e-8a55-0c54b6ad8b11"\nsalt_file = "ballots"\n'
+            '[[server_groups.members]]\nid = "1d3a7c52-8f61-4b0e-9c27-5e4f6a8b9c0d"\n'
+        )
+        self.assertEqual(self.findings(), [])
+        path = self.folder / "ballots"
+        path.write_text("ab" * 32)
+        path.chmod(0o644)
+        self.check(
+            self.finding(),
+            Severity.WARNING,
+            path,
+            "mode 0644 lets others than the owner forge the ballots of this server group",
+            f"chmod 600 {path}",
+        )
+        path.chmod(0o600)
+        self.assertEqual(self.findings(), [])
+        path.write_text("secret")
+        found = self.finding()
+        self.assertEqual(
+            (found.severity, found.line, found.key), (Severity.ERROR, 3, "server_groups.salt_file")
+        )
+        self.assertIn("openssl rand -hex 32", found.remedy)
+        self.assertNotIn("secret", str(found))
+
+
 class Mesh(Site):
     def test_peering_file(self) -> None:
         """A peering file that is missing, wrong or odd is warned about: the Rallypoint starts without it."""

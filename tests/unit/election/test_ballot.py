@@ -207,6 +207,9 @@ class Bytes(SynchronousTestCase):
         ]
         tops = [under.index(b'"%s":' % key.encode()) for key in sorted(FIELDS)]
         self.assertEqual(found, sorted([*tops, under.index(b'"x":'), under.index(b'"y":')]))
+        under = canonical({**FIELDS, "hmac": "0" * 64})  # signed by a member who has lost its mind
+        code = b'"hmac":"%s",' % hmac.digest(SALT, under, "sha256").hex().encode()
+        self.assertEqual(reason(b"{" + code + under[1:]), Reason.REPEATED_KEY)
 
     def test_two_salts(self) -> None:
         """While salts are changed, either is accepted."""

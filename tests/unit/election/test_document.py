@@ -241,6 +241,7 @@ class Room:
         self.leaders = {"a"}
         self.said = 0
         self.cycle_at = 1.0
+        self.ranks: dict[str, tuple[int, int, str, str]] = {}
         for id in "abc":
             self.add(id)
 
@@ -248,6 +249,7 @@ class Room:
         def union(ours: bytes, theirs: bytes) -> bytes:
             return b",".join(sorted({*ours.split(b","), *theirs.split(b",")}))
 
+        self.ranks.pop(id, None)
         made = self.members[id] = Sharing(
             group(3, Quorum.NONE, 1.0),
             id,
@@ -273,6 +275,10 @@ class Room:
             for id in list(self.members):
                 for deed in self.members[id].deeds():
                     busy = True
+                    if isinstance(deed, Keep):  # nobody ever goes back
+                        rank = deed.document.header.rank
+                        assert rank > self.ranks.get(id, (0, 0, "", "")), (id, rank, self.ranks[id])
+                        self.ranks[id] = rank
                     if isinstance(deed, Say):
                         self.said += 1
                         for other in self.members:

@@ -17,6 +17,7 @@ from ice.election.rules import Member
 from ice.election.satellite import Phase
 from ice.election.service import Wishes
 from ice.election.status import REPUBLISH_S, Shown, judge
+from ice.election.wheel import Wheel
 from ice.observe.metrics import Metrics
 
 from .groups import GROUP_ID, MS, SALT, group
@@ -38,6 +39,41 @@ class Case(SynchronousTestCase):
     def _end(self, party: Party) -> None:
         party.stop()
         self.assertEqual(party.clock.getDelayedCalls(), [])
+
+
+class ManyInOne(SynchronousTestCase):
+    def test_elections(self) -> None:
+        """Elections of one process with a slow cycle share a wheel: every one is held, by a call or two of the reactor at a time."""
+        clock = Clock()
+        wheel = Wheel(clock)
+        parties = [Party(group(3, cycle_s=10.0), clock, wheel=wheel) for _ in range(3)]
+        for party in parties:
+            party.start()
+        parties[0].until(lambda: all(party.leaders == ["a"] for party in parties), 30, 0.05)
+        parties[0].pass_by(1, 0.05)
+        self.assertLessEqual(len(clock.getDelayedCalls()), 3)
+        for party in parties:
+            party.kill("a")
+        parties[0].until(lambda: all(party.leaders == ["b"] for party in parties), 40, 0.05)
+        for party in parties:
+            party.stop()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_calls(self) -> None:
+        """Each is called once, in the order of asking, whatever befalls another; who has been taken out is not."""
+        clock = Clock()
+        wheel, told = Wheel(clock), []
+        calls = [lambda name=name: told.append(name) for name in "abcd"]
+        for call in (*calls[:2], lambda: 1 // 0, *calls[2:]):
+            wheel.add(5.0, call)
+        wheel.add(7.0, calls[0])
+        wheel.remove(5.0, calls[1])
+        wheel.remove(7.0, calls[0])
+        self.assertEqual(len(clock.getDelayedCalls()), 1)
+        clock.advance(5.1)
+        clock.advance(5)
+        self.assertEqual((told, clock.getDelayedCalls()), (["a", "c", "d"], []))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
 class Leading(Case):
