@@ -38,6 +38,7 @@ from ice.printable import printable
 HEADER: Final = struct.Struct(">BBHII")
 EXTENSION_HEADER: Final = struct.Struct(">HH")
 VERSION: Final = 2
+RTCP: Final = range(192, 224)  # second byte of what is RTCP and not RTP (RFC 5761 section 4)
 MAX_PACKET: Final = 65_507  # the largest payload of one UDP datagram over IPv4; no path of ours carries more
 MAX_CSRCS: Final = 15  # four bits count them
 ONE_BYTE_PROFILE: Final = 0xBEDE  # RFC 8285 §4.2
@@ -362,3 +363,13 @@ def sequence_difference(later: int, earlier: int) -> int:
 def timestamp_difference(later: int, earlier: int) -> int:
     """How many clock units ``later`` is ahead of ``earlier``, −2³¹ to 2³¹−1 (serial arithmetic, RFC 1982, 32 bits)."""
     return ((later - earlier + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
+
+
+def is_rtp(data: bytes) -> bool:
+    """Whether this may be RTP (RFC 3550 section 5.1), and is not RTCP on the same port."""
+    return len(data) >= HEADER.size and data[0] >> 6 == VERSION and data[1] not in RTCP
+
+
+def is_rtcp(data: bytes) -> bool:
+    """Whether this may be RTCP on the same port (RFC 5761 section 4)."""
+    return len(data) >= 8 and data[0] >> 6 == VERSION and data[1] in RTCP

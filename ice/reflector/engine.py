@@ -24,7 +24,7 @@ from typing import Final, Protocol
 import attrs
 
 from ice.link.frame import Flag
-from ice.media.rtp import HEADER, VERSION, MalformedRtp, Packet, Talk, TalkFlag
+from ice.media.rtp import HEADER, RTCP, VERSION, MalformedRtp, Packet, Talk, TalkFlag, is_rtcp, is_rtp
 from ice.net.addresses import Address
 from ice.reflector.loop import Circle
 from ice.reflector.naming import Naming
@@ -35,7 +35,6 @@ from ice.reflector.translation import Translation
 from ice.streams.interface import Datagram
 
 MAX_SOURCES: Final = 256  # talkers of the stream whose reception is watched
-RTCP: Final = range(192, 224)  # second byte of what is RTCP and not RTP (RFC 5761 section 4)
 _U32: Final = 0xFFFF_FFFF
 _new: Final = tuple.__new__  # half the price of calling a named tuple, once per datagram
 _FLAGS: Final = (
@@ -153,7 +152,7 @@ class Port:
             if (
                 len(data) >= 12
                 and (first := data[0]) >> 6 == VERSION
-                and not 192 <= (second := data[1]) < 224
+                and (second := data[1]) not in RTCP
                 and naming.speaks_rtp(host, port)
             ):
                 _, _, number, timestamp, ssrc = HEADER.unpack_from(data)
@@ -360,16 +359,6 @@ class Reflection:
         """Now and then, some times a second."""
         for port in self.ports:
             port.tick(now)
-
-
-def is_rtp(data: bytes) -> bool:
-    """Whether this may be RTP (RFC 3550 section 5.1), and is not RTCP."""
-    return len(data) >= 12 and data[0] >> 6 == 2 and not 192 <= data[1] < 224
-
-
-def is_rtcp(data: bytes) -> bool:
-    """Whether this may be RTCP on the same port (RFC 5761 section 4)."""
-    return len(data) >= 8 and data[0] >> 6 == VERSION and data[1] in RTCP
 
 
 def _flags(data: bytes, first: int, second: int) -> int:

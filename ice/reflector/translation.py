@@ -17,11 +17,10 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from ice.media.rtp import EXTENSION_HEADER, HEADER, VERSION
+from ice.media.rtp import EXTENSION_HEADER, HEADER, is_rtp
 from ice.security.keyring import Keyring, KeyringOpener, KeyringSealer
 from ice.security.traffic import Refused
 
-RTCP: Final = range(192, 224)
 _WORD: Final = 4
 
 
@@ -64,7 +63,7 @@ class Translation:
 
     def inward(self, data: bytes, unix_s: float) -> bytes | str:
         """A datagram of the radio as it is to be on the stream."""
-        if _is_rtp(data):
+        if is_rtp(data):
             if self._in:
                 data = _retyped(data, self._in)
             if self._to_stream is not None:
@@ -84,7 +83,7 @@ class Translation:
             if isinstance(opened, Refused):
                 return f"sealed-{opened}"
             data = opened
-        if _is_rtp(data):
+        if is_rtp(data):
             if self._strip and data[0] & 0x10:
                 data = stripped(data)
             if self._to_radio is not None:
@@ -116,7 +115,3 @@ def _retyped(data: bytes, types: Mapping[int, int]) -> bytes:
     if new is None:
         return data
     return data[:1] + bytes((second & 0x80 | new,)) + data[2:]
-
-
-def _is_rtp(data: bytes) -> bool:
-    return len(data) >= HEADER.size and data[0] >> 6 == VERSION and data[1] not in RTCP

@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from ice.media.rtp import HEADER, VERSION, MalformedRtp, Packet, Talk
+from ice.media.rtp import HEADER, RTCP, VERSION, MalformedRtp, Packet, Talk
 from ice.media.table import BY_PAYLOAD_TYPE, TELEPHONE_EVENT
 from ice.net.addresses import Address
 from ice.reflector.statistics import Reception
@@ -27,7 +27,6 @@ SILENCE_S: Final = 0.6  # five times the longest usual packet
 LEVELS: Final = 10  # seconds that are remembered
 MAX_VOICES: Final = 256
 MAX_FIRST: Final = 64  # numbers that may be missing between a voice's first two packets
-RTCP: Final = range(192, 224)  # second byte of what is RTCP and not RTP (RFC 5761 section 4)
 COMFORT_NOISE: Final = 13  # RFC 3389: no codec of its own
 _ASIDE: Final = frozenset((TELEPHONE_EVENT, COMFORT_NOISE))
 

@@ -20,14 +20,13 @@ from typing import Final
 import attrs
 
 from ice.link.frame import Flag
-from ice.media.rtp import HEADER, VERSION, MalformedRtp, Packet, Talk, TalkFlag, sequence_difference
+from ice.media.rtp import HEADER, RTCP, VERSION, MalformedRtp, Packet, Talk, TalkFlag, sequence_difference
 from ice.net.addresses import Address
 
 MAX_SENDERS: Final = 256  # names of one stream: talkers, each burst of some radios; 0.1 MiB
 MAX_STEP: Final = (
     1_000  # an RTP number further away than this is a new beginning: half of what a window believes
 )
-RTCP: Final = range(192, 224)  # second byte of what is RTCP and not RTP (RFC 5761 section 4)
 _U32: Final = 0xFFFF_FFFF
 _FLAGS: Final = {
     TalkFlag.EMERGENCY: Flag.URGENT,
