@@ -133,8 +133,14 @@ def gain(id: str, stream: str, db: float, automatic: bool | None, desk: Desk) ->
     """Make a stream louder or softer (-DB, behind --) for the others, in the mode mixed; nobody is interrupted."""
     from ice.errors import LocalError
 
-    rows = [row for row in desk.ask({"do": "list"})["patches"] if row["id"] == id]
-    members = [member for row in rows for member in row["streams"] if member["stream"] == stream]
+    answer = desk.ask({"do": "list"})
+    rows, names = [row for row in answer["patches"] if row["id"] == id], answer.get("names", {})
+    members = [
+        member
+        for row in rows
+        for member in row["streams"]
+        if member["stream"] == stream or names.get(member["stream"], "").casefold() == stream.casefold()
+    ]
     if not members:
         raise LocalError(
             f"there is no patch {id!r} with the stream {stream!r}; ice patch list shows what there is"

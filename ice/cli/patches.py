@@ -47,14 +47,23 @@ def show_patches(answer: Mapping[str, Any], console: Console) -> None:
 
 def show_list(answer: Mapping[str, Any], console: Console) -> None:
     """Write the list of patches for a person."""
-    listed: list[Mapping[str, Any]] = []
+    names, listed = answer.get("names"), list[Mapping[str, Any]]()
+    called = names if isinstance(names, Mapping) else {}
+    if answer.get("active") is False:
+        console.print(
+            Text("this server stands by: another of its group passes on, and takes changes", style="cyan")
+        )
     for each in rows(answer.get("patches")):
         streams = [
             stream.get("stream") if isinstance(stream, Mapping) else stream
             for stream in each.get("streams") or ()
         ]
-        listed.append({**each, "streams": streams})
+        listed.append({**each, "streams": [_called(stream, called) for stream in streams]})
     _bridges(listed, console)
+
+
+def _called(stream: Any, names: Mapping[str, Any]) -> Any:
+    return (names.get(stream) or stream) if isinstance(stream, str) else stream
 
 
 def _bridges(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -93,6 +93,17 @@ class Plan:
             for stream in patch.stream_ids
         }
 
+    def meant(self, text: str) -> str:
+        """The stream that a person means: by its id, or by the name that its group has in a mission, in any case. Raises :class:`LocalError` where several have it."""
+        if text in self.channels:
+            return text
+        found = [id for id, channel in self.channels.items() if channel.name.casefold() == text.casefold()]
+        if len(found) > 1:
+            raise LocalError(
+                f"{shown(text)!r} is the name of {len(found)} groups: say which by its stream, {_listed(found)}"
+            )
+        return found[0] if found else text
+
     def cautions(self, patch: Patch) -> tuple[str, ...]:
         """What is allowed in a patch but perhaps not meant: that it lets out in clear what is said under a key, and streams that are shut since nobody describes them."""
         channels = self.of_patch(patch).values()

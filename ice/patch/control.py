@@ -7,7 +7,7 @@
     {"do":"activate","id":"ns"}   deactivate, delete                  {"ok":true,"detail":["enabled: false → true"]}
     {"do":"announce","id":"ns","bytes":96000,"alias":"Desk"}          followed by so many bytes of int16, little-endian, 48 kHz mono
 
-Refusals have the words of the original's bridge service for them as ``reason`` and ``code``. ``change`` takes the keys of a patch that are to be other ones. ``announce`` has further ``digits``,
+A stream is called by its id, or by the name that its group has in a mission. Refusals have the words of the original's bridge service for them as ``reason`` and ``code``. ``change`` takes the keys of a patch that are to be other ones. ``announce`` has further ``digits``,
 ``priority``, ``emergency``, ``streams``; its sound is bounded by its own length.
 """
 
@@ -25,7 +25,7 @@ from ice.observe.control import NO_JSON, Command, Control, Malformed, Refused, R
 from ice.patch.announcement import MAX_S, Announcement
 from ice.patch.listing import patch_json
 from ice.patch.parsing import MAX_REQUEST, read_patch
-from ice.patch.plan import Member, Mode, Patch, PatchRefused, Refusal, shown
+from ice.patch.plan import MAX_STREAMS, Member, Mode, Patch, PatchRefused, Refusal, shown
 from ice.patch.report import ERROR, NONE
 from ice.patch.service import Change, PatchServer
 
@@ -82,13 +82,16 @@ class _Desk:
             if warnings := server.plan.cautions(entry.patch):
                 row["warnings"] = [*warnings]
             rows.append(row)
-        return Reply({"active": server.is_active, "patches": rows})
+        ids = {stream for entry in server.listing.entries.values() for stream in entry.patch.stream_ids}
+        known = server.plan.channels
+        names = {id: known[id].name for id in sorted(ids) if id in known and known[id].name}
+        return Reply({"active": server.is_active, "patches": rows, "names": names})
 
     def status(self, request: Request) -> Reply:
         return Reply({"status": self._status()})
 
     def create(self, request: Request) -> Reply:
-        patch = _read(request.values.get("patch"))
+        patch = _read(self._meant(request.values.get("patch")))
         return self._change(
             patch.id, lambda old, ms, facts: old.create(patch, by=request.by, ms=ms, facts=facts)
         )
@@ -103,7 +106,7 @@ class _Desk:
         if entry is None:
             return self._change(id, lambda old, ms, facts: old.change(id, by=request.by, ms=ms))
         # Read as a whole patch, so that each value is held to the rules of one.
-        values = _differing(_read(patch_json(entry.patch) | given), given)
+        values = _differing(_read(patch_json(entry.patch) | self._meant(given)), given)
         return self._change(
             id,
             lambda old, ms, facts: old.change(
@@ -132,7 +135,7 @@ class _Desk:
             request.text("alias", ""),
             request.whole("priority", 0, 0, 255),
             request.flag("emergency"),
-            request.texts("streams"),
+            tuple(map(self._server.plan.meant, request.texts("streams")[: MAX_STREAMS + 1])),
         )
         id, plan = request.text("id"), self._server.plan
         self._server.announce(id, announcement)
@@ -143,6 +146,23 @@ class _Desk:
         detail = [f"{seconds:.1f} s of sound", f"{len(announcement.digits)} telephone keys"]
         told: dict[str, object] = {"seconds": seconds}
         return Reply(told | {"warnings": warnings} if warnings else told, {"detail": detail})
+
+    def _meant(self, given: Any) -> Any:
+        """What is given of a patch, with the ids of streams that are called by the names of their groups."""
+        if not isinstance(given, dict) or not isinstance(given.get("streams"), list):
+            return given
+        if len(given["streams"]) > MAX_STREAMS:  # which will be refused
+            return given
+        meant = self._server.plan.meant
+        streams = [
+            meant(each)
+            if isinstance(each, str)
+            else each | {"stream": meant(each["stream"])}
+            if isinstance(each, dict) and isinstance(each.get("stream"), str)
+            else each
+            for each in given["streams"]
+        ]
+        return given | {"streams": streams}
 
     def _change(self, id: str, wanted: Change) -> Reply:
         server = self._server

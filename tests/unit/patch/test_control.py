@@ -14,10 +14,12 @@ from twisted.internet.testing import StringTransport
 
 from ice.observe.control import Asker, Control
 from ice.observe.control_socket import SocketProtocol
+from ice.patch.channel import Channel
 from ice.patch.control import MAX_SOUND, control_of
 from ice.patch.plan import Patch
 from ice.patch.service import PatchServer
 from ice.patch.store import Store
+from tests.unit.patch.lab import L16
 from tests.unit.patch.test_service import Stage
 
 
@@ -115,6 +117,29 @@ class Asked(Stage):
                 (answer["ok"], answer.get("reason"), answer.get("code")), (False, reason, code), request[:80]
             )
             self.assertTrue(answer["error"])
+
+    def test_names(self) -> None:
+        """Streams may be called by the names of their groups, in any case; a name that two have is refused."""
+        server = self.begun(
+            channels={
+                "e": Channel("e", "Fire", voice=L16),
+                "f": Channel("f", "Two", voice=L16),
+                "g": Channel("g", "Two", voice=L16),
+            }
+        )
+        control = control_of(server, dict)
+        [made] = told(
+            control, line(do="create", patch={"id": "p", "streams": ["fire", {"stream": "a", "gain_db": 1}]})
+        )
+        self.assertTrue(made["ok"])
+        self.assertEqual(server.listing.entries["p"].patch.stream_ids, ("e", "a"))
+        [changed] = told(control, line(do="change", id="p", patch={"streams": ["b", "FIRE"]}))
+        self.assertEqual(changed["detail"], ["streams: − a", "streams: + b"])
+        self.assertEqual(told(control, line(do="list"))[0]["names"], {"e": "Fire"})
+        [announced] = told(control, line(do="announce", id="p", digits="1", streams=["Fire"]))
+        self.assertTrue(announced["ok"], announced)
+        [twice] = told(control, line(do="create", patch={"id": "q", "streams": ["two", "a"]}))
+        self.assertIn("the name of 2 groups", twice["error"])
 
     def test_two_at_once(self) -> None:
         """Of two who read the same revision and change it the first wins, and the other is told; of two who switch on what shares a stream, too."""
