@@ -389,15 +389,15 @@ DIAL_ENDS: Final[Mapping[str, Cause]] = {
 }
 
 
-def refusal(status: int | None) -> Cause:
-    """What it means for a call that a request for it was answered with this HTTP status; ``None``: with nothing.
+def refusal(status: int | None, *, number: bool = False) -> Cause:
+    """What it means for a call that a request for it was answered with this HTTP status; ``None``: with nothing. ``number``: the request named the number.
 
     Where the call manager itself cannot, the cause is one after which the next trunk is asked.
     """
     match status:
         case None | 401 | 403:
             return Cause.NO_TRUNK
-        case 400:
+        case 400 if number:
             return Cause.INVALID_NUMBER
         case 404:
             return Cause.UNREACHABLE

@@ -34,7 +34,7 @@ CONNECT_S: Final = 3.0
 ANSWER_S: Final = 5.0  # Asterisk tries an AudioSocket that does not answer for 2 s, and answers then
 MAX_ANSWER: Final = 4 * 1024 * 1024  # a list of five thousand channels
 KEPT: Final = 8  # connections kept between requests
-KEPT_S: Final = 8.0  # Asterisk closes them after 15 s
+KEPT_S: Final = 8  # Asterisk closes them after 15 s
 PING_S: Final = 4.0
 DEAD_S: Final = 10.0
 AGAIN_S: Final = 0.25  # doubled at each try, up to
@@ -316,8 +316,9 @@ class AriEvents:
         self._timer = None
         address = self._door.address
         endpoint: Any = HostnameEndpoint(self.reactor, address.host, address.port, timeout=CONNECT_S)
-        if self._door.tls is not None:
-            endpoint = wrapClientTLS(self._door.tls, endpoint)
+        ours: Any = self._door.tls
+        if ours is not None:
+            endpoint = wrapClientTLS(ours, endpoint)
         self._opening = endpoint.connect(protocol.Factory.forProtocol(lambda: _Socket(self)))
         self._opening.addCallbacks(self._connected, self._failed)
 

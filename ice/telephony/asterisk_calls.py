@@ -444,7 +444,7 @@ class AsteriskCalls(ABC):
         target = line.target
         if target is not None and tag.id == target.id:
             if not reply.good:
-                self._transfer_failed(line, ari.refusal(reply.status), now)
+                self._transfer_failed(line, ari.refusal(reply.status, number=tag.step is Step.TARGET), now)
                 return
             target.made = True
             target.joined |= tag.step is Step.JOIN
@@ -454,16 +454,13 @@ class AsteriskCalls(ABC):
                 return
             line.media.made = True
             line.media.joined |= tag.step is Step.JOIN
-        elif tag.step is Step.BRIDGE:
+        elif tag.step is Step.BRIDGE or tag.id == line.leg.id:
             if not reply.good:
-                self._finish(line, self._failure(line, ari.refusal(reply.status)), now)
+                cause = ari.refusal(reply.status, number=tag.step is Step.LINE)
+                self._finish(line, self._failure(line, cause), now)
                 return
-            line.bridge_up = True
-        elif tag.id == line.leg.id:
-            if not reply.good:
-                self._finish(line, self._failure(line, ari.refusal(reply.status)), now)
-                return
-            line.leg.made = True
+            line.bridge_up |= tag.step is Step.BRIDGE
+            line.leg.made |= tag.step is not Step.BRIDGE
             line.leg.joined |= tag.step is Step.JOIN
             if tag.step is Step.ANSWER:
                 self._line_answered(line)

@@ -133,7 +133,10 @@ class Answers(SynchronousTestCase):
 
     def test_refusals(self) -> None:
         """What an HTTP status means for a call; one that says no more than that this trunk cannot, has a cause by which the next is asked."""
-        found = {status: ari.refusal(status) for status in (None, 400, 401, 403, 404, 409, 500, 503)}
+        found = {
+            status: ari.refusal(status, number=True) for status in (None, 400, 401, 403, 404, 409, 500, 503)
+        }
+        self.assertEqual(ari.refusal(400), Cause.FAILED)
         self.assertEqual(
             found,
             {
