@@ -100,7 +100,7 @@ class Plan:
         found = [id for id, channel in self.channels.items() if channel.name.casefold() == text.casefold()]
         if len(found) > 1:
             raise LocalError(
-                f"{shown(text)!r} is the name of {len(found)} groups: say which by its stream, {_listed(found)}"
+                f"{shown(text)!r} is the name of {len(found)} groups: say which by its stream, {_listed([*map(shown, found)])}"
             )
         return found[0] if found else text
 
@@ -112,7 +112,7 @@ class Plan:
         told = []
         if clear and sealed:
             told.append(
-                f"what is said on {_listed(sealed)} under a key goes out in clear on {_listed(clear)}, for everybody to hear"
+                f"what is said on {_listed([*map(shown, sealed)])} under a key goes out in clear on {_listed([*map(shown, clear)])}, for everybody to hear"
             )
         if unknown := self.unknown(patch.stream_ids):
             told.append(
@@ -124,7 +124,15 @@ class Plan:
         """Those of ``streams`` that are shut since nobody describes them, for people; empty: there is none."""
         clear = Patterns(self.clear)
         found = {stream for stream in streams if stream not in self.channels and not clear.fit(stream)}
-        return _listed(sorted(found)) if found else ""
+        return _listed([self._hinted(stream) for stream in sorted(found)]) if found else ""
+
+    def _hinted(self, stream: str) -> str:
+        """With the id, where somebody has written a group's name into a file."""
+        try:
+            id = self.meant(stream)
+        except LocalError:
+            id = stream
+        return shown(stream) if id == stream else f"{shown(stream)} (write the id of this group, {id})"
 
 
 def patch_of(settings: PatchSettings) -> Patch:
@@ -242,4 +250,4 @@ def _read(path: Path) -> bytes:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
-    return ", ".join(shown(name) for name in names[:MAX_SHOWN]) + more
+    return ", ".join(names[:MAX_SHOWN]) + more

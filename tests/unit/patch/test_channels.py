@@ -60,6 +60,14 @@ class Plans(SynchronousTestCase):
         [caution] = plan.cautions(patch)
         self.assertIn("north, south", caution)
 
+    def test_a_name_in_a_file(self) -> None:
+        """Whoever has written a group's name where its id belongs is told the id."""
+        text = mission(group("a"))
+        self.write("m.json", text.replace('"name": "a"', '"name": "Fire"'))
+        plan = self.plan('[patch]\nmissions = ["m.json"]\n')
+        [caution] = plan.cautions(Patch.of("p", ("Fire", "other")))
+        self.assertIn(f"Fire (write the id of this group, {self.ids(text)[0]}), other", caution)
+
     def test_undescribed_among_full_duplex(self) -> None:
         """That nobody knows a stream is no reason to refuse the patch for its duplex."""
         text = mission(group("call", txAudio={"encoder": 25, "fdx": True}))
