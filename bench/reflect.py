@@ -325,9 +325,8 @@ def table(results: dict[str, Any]) -> Table:
     for who in dict.fromkeys(each["who"] for each in rounds):
         mine = [each for each in rounds if each["who"] == who]
         paired = [(each, loops[each["round"]]) for each in mine if each["round"] in loops]
-        alike = [] if who in SITE else paired  # measured at the same rates
         cpu = middle(mine, "cpu_busy_us")
-        times = [one["cpu_busy_us"] / other["cpu_busy_us"] for one, other in alike if one["cpu_busy_us"]]
+        times = [one["cpu_busy_us"] / other["cpu_busy_us"] for one, other in paired if one["cpu_busy_us"]]
         added = [one["p99_us"] - other["p99_us"] for one, other in paired]
         lines.append(
             (
@@ -350,6 +349,23 @@ def table(results: dict[str, Any]) -> Table:
     )
     title = f"forwarding {SIZE} bytes both ways, median of {results['of']} rounds, load average {results['load average']:.1f}"
     return Table(title, head, lines)
+
+
+def ratios(rounds: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """How fast the daemon is beside a loop in C and beside the kernel, by the fastest rates without loss."""
+    rates: dict[str, float] = {}
+    for who in EVERYBODY:
+        found = [each["rate"] for each in rounds if each["who"] == who and each["rate"]]
+        if found:
+            rates[who] = median(found)
+    for who in SITE:
+        beside = [
+            f"{rates[who] / rates[other]:.2f} of {words}"
+            for other, words in (("loop", "the C loop's"), ("kernel", "the kernel's own forwarding's"))
+            if who in rates and other in rates
+        ]
+        if beside:
+            yield f"{who}: its rate is {', '.join(beside)}"
 
 
 def forward(words: Sequence[str]) -> None:
@@ -453,6 +469,8 @@ def main() -> int:
         print(missing, file=sys.stderr)
         return 1
     print(table(results).text())
+    for line in ratios(results["rounds"]):
+        print(line)
     for who, found in results["endurance"].items():
         print(
             f"{who}: {found['offered_per_s']:,.0f}/s for {asked.endurance:g} s: {found['lost']} of {found['sent']:,} lost"
