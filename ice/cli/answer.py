@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ice.cli.options import verbosity
-from ice.cli.telephone import NOT_TAKEN, keyboard, on_the_phone, telephone_options
+from ice.cli.telephone import (
+    NOT_TAKEN,
+    at_the_telephone,
+    keyboard,
+    seconds_option,
+    telephone_options,
+)
+from ice.cli.telephone_keys import at_bell, typing
 
 if TYPE_CHECKING:
     from ice.cli.telephone import Telephone, Wishes
@@ -18,27 +23,12 @@ if TYPE_CHECKING:
 @click.command()
 @telephone_options
 @click.option("--auto", is_flag=True, help="Answer by itself.")
-@click.option(
-    "--after",
-    "after_s",
-    type=click.FloatRange(0.0),
-    default=0.0,
-    metavar="SECONDS",
-    help="With --auto: let it ring so long first.  [0]",
-)
-@click.option(
-    "--for", "for_s", type=click.FloatRange(0.1), metavar="SECONDS", help="Hang up so long after the answer."
-)
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(0.1),
-    metavar="SECONDS",
-    help="Wait so long for a call.  [for ever]",
-)
+@seconds_option("--after", "With --auto: let it ring so long first.")
+@seconds_option("--for", "Hang up so long after the answer.")
+@seconds_option("--wait", "Wait so long for a call.  [for ever]")
 @click.option("--stay", is_flag=True, help="Wait for the next call after each.")
 def answer(
-    wishes: Wishes, auto: bool, after_s: float, for_s: float | None, wait_s: float | None, stay: bool
+    wishes: Wishes, auto: bool, after_s: float | None, for_s: float | None, wait_s: float | None, stay: bool
 ) -> int:
     """Wait for a call, show who calls, and take it on a key, or by itself with --auto.
 
@@ -47,30 +37,21 @@ def answer(
 
     Exit status 0 when a call was answered and ended by hanging up, 3 when none came or it was not taken, 1 when something went wrong, 130 when Ctrl-C came first.
     """
-    from ice.cli import loop
-    from ice.cli.display import display_for
-    from ice.cli.telephone_keys import at_bell, typing
-
     if not auto and keyboard() is None:
         raise click.UsageError("there is no keyboard to answer with: use --auto")
 
-    async def main(reactor: Any, stop: loop.Stop) -> int:
-        display = display_for("waiting for calls", as_json=wishes.as_json, broken=stop.ask)
-        with contextlib.closing(display):
-            async with on_the_phone(reactor, stop, wishes, display) as telephone:
-                if not await telephone.found(wishes.timeout_s):
-                    return telephone.status()
-                display.say("waiting", "waiting for calls")
-                called = False
-                with typing(telephone, partial(at_bell, telephone)):
-                    while await _called(telephone, wait_s):
-                        called = True
-                        await _attend(telephone, after_s if auto else None, for_s)
-                        if not stay:
-                            break
-                return telephone.status() if called or stop.asked else NOT_TAKEN
+    async def wait(telephone: Telephone) -> int:
+        telephone.display.say("waiting", "waiting for calls")
+        called = False
+        with typing(telephone, partial(at_bell, telephone)):
+            while await _called(telephone, wait_s):
+                called = True
+                await _attend(telephone, (after_s or 0.0) if auto else None, for_s)
+                if not stay:
+                    break
+        return telephone.status() if called or telephone.stop.asked else NOT_TAKEN
 
-    return loop.run(main, verbosity=verbosity())
+    return at_the_telephone(wishes, "waiting for calls", wait)
 
 
 async def _called(telephone: Telephone, wait_s: float | None) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from ice.cli.options import verbosity
-from ice.cli.telephone import on_the_phone, telephone_options
+from ice.cli.telephone import at_the_telephone, seconds_option, telephone_options
+from ice.cli.telephone_keys import in_call, typing
 
 if TYPE_CHECKING:
     from ice.cli.telephone import Telephone, Wishes
@@ -23,16 +22,8 @@ BEFORE_KEYS_S: Final = 0.5  # a menu that has just answered does not listen yet
 @click.command()
 @click.argument("number")
 @telephone_options
-@click.option(
-    "--for", "for_s", type=click.FloatRange(0.1), metavar="SECONDS", help="Hang up so long after the answer."
-)
-@click.option(
-    "--ring",
-    "ring_s",
-    type=click.FloatRange(0.1),
-    metavar="SECONDS",
-    help="Give up when nobody has answered by then.",
-)
+@seconds_option("--for", "Hang up so long after the answer.")
+@seconds_option("--ring", "Give up when nobody has answered by then.")
 @click.option(
     "--press",
     "digits",
@@ -49,26 +40,18 @@ def call(number: str, wishes: Wishes, for_s: float | None, ring_s: float | None,
     Exit status 0 when the call was answered and ended by hanging up, 3 when it was not taken (busy, rejected, no answer, given up), 4 when the number
     cannot be had (unknown, not allowed, not reachable), 1 when something went wrong, 130 when it was broken off by Ctrl-C before the answer.
     """
-    from ice.cli import loop
-    from ice.cli.display import display_for
-    from ice.cli.telephone_keys import in_call, typing
-
     wrong = [digit for digit in digits.upper() if digit not in KEYS + PAUSE]
     if wrong:
         raise click.UsageError(
             f"--press: {wrong[0]!r} is no telephone key; keys are {KEYS}, and a comma for a pause"
         )
 
-    async def main(reactor: Any, stop: loop.Stop) -> int:
-        display = display_for(f"call to {number}", as_json=wishes.as_json, broken=stop.ask)
-        with contextlib.closing(display):
-            async with on_the_phone(reactor, stop, wishes, display) as telephone:
-                if await telephone.found(wishes.timeout_s):
-                    with typing(telephone, partial(in_call, telephone)):
-                        await _talk(telephone, number, for_s, ring_s, digits.upper())
-                return telephone.status()
+    async def talk(telephone: Telephone) -> int:
+        with typing(telephone, partial(in_call, telephone)):
+            await _talk(telephone, number, for_s, ring_s, digits.upper())
+        return telephone.status()
 
-    return loop.run(main, verbosity=verbosity())
+    return at_the_telephone(wishes, f"call to {number}", talk)
 
 
 async def _talk(

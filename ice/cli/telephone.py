@@ -9,7 +9,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,10 +20,10 @@ import click
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from ice.cli.display import Display, Meter, plural
-from ice.cli.loop import Stop, first, sleep
+from ice.cli.display import Display, Meter, display_for, plural
+from ice.cli.loop import Stop, first, run, sleep
 from ice.cli.mouth import alias_of
-from ice.cli.options import config_option, json_option, timeout_option
+from ice.cli.options import config_option, json_option, timeout_option, verbosity
 from ice.cli.telephone_sound import Earpiece, sink_of, voice_of
 from ice.cli.voice import Way, playout_of
 from ice.config.load import Loaded, load
@@ -112,11 +112,18 @@ def telephone_options(command: _C) -> _C:
     @timeout_option(TIMEOUT_S, into="timeout_s")
     @json_option
     @functools.wraps(command)
-    def run(**given: Any) -> Any:
+    def wished(**given: Any) -> Any:
         wishes = Wishes(**{field.name: given.pop(field.name) for field in attrs.fields(Wishes)})
         return command(wishes=wishes, **given)
 
-    return run  # type: ignore[return-value]  # click has put its options on it
+    return wished  # type: ignore[return-value]  # click has put its options on it
+
+
+def seconds_option(name: str, help: str) -> Callable[[_C], _C]:
+    """Add an option that says how long; ``--ring`` is received as ``ring_s``."""
+    return click.option(
+        name, f"{name.lstrip('-')}_s", type=click.FloatRange(0.1), metavar="SECONDS", help=help
+    )
 
 
 # The telephone
@@ -357,6 +364,22 @@ async def on_the_phone(
             for loop in loops:
                 loop.stop()
             await network.stop()
+
+
+def at_the_telephone(
+    wishes: Wishes, title: str, doing: Callable[[Telephone], Coroutine[Deferred[Any], Any, int]]
+) -> int:
+    """Do something with a telephone whose gateway answers; the exit status."""
+
+    async def main(reactor: Any, stop: Stop) -> int:
+        display = display_for(title, as_json=wishes.as_json, broken=stop.ask)
+        with contextlib.closing(display):
+            async with on_the_phone(reactor, stop, wishes, display) as telephone:
+                if await telephone.found(wishes.timeout_s):
+                    return await doing(telephone)
+                return telephone.status()
+
+    return run(main, verbosity=verbosity())
 
 
 def keyboard() -> int | None:

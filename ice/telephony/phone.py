@@ -30,15 +30,13 @@ from ice.media.mixer import SILENCE_DBOV
 from ice.media.payload import Pcm
 from ice.net.clock import Clock, DelayedCall
 from ice.security.certificates import role_and_id
-from ice.security.keyring import Keyring
-from ice.security.traffic import Cipher
 from ice.security.trust import Credentials, Trust
 from ice.streams.interface import Datagram, Network, Stream
-from ice.streams.sealed import SealedNetwork
 from ice.telephony import call as life
 from ice.telephony import handset, messages
 from ice.telephony.envelope import Envelopes
 from ice.telephony.handset import Handset, Incoming, KeysHeard, Over, Reachable, Shown
+from ice.telephony.joining import join_sound
 from ice.telephony.messages import Media
 from ice.telephony.phone_sound import FRAME_S, PhoneSound, SoundStatistics
 from ice.telephony.post import Mail, Post
@@ -90,11 +88,10 @@ class _Line:
         sound: PhoneSound,
         wall: Callable[[], float],
     ) -> None:
-        keyring = Keyring.of(media.key, Cipher.GCM)
         self.call = call
         self.sound = sound
         self._clock = clock
-        self._stream = SealedNetwork(network, {media.stream: keyring}.get, wall).join(media.stream, self)
+        self._stream = join_sound(network, media, self, wall)
 
     def datagram(self, datagram: Datagram) -> None:
         """See :class:`ice.streams.interface.Receiver`."""

@@ -3,7 +3,7 @@
 **One clock for all.** A single timer, on a grid, however many calls there are: what a timer comes late is not added up, and who slept makes up for five frames at most (the engine's rule). Calls are spread over
 :data:`PHASES` places in the 20 ms, so that sixty of them do not keep the process from its sockets for the time of sixty.
 
-**Keys** of a call's sound are in memory alone, and only as long as the call: each call has a :class:`~ice.streams.sealed.SealedNetwork` of its own.
+**Keys** of a call's sound are in memory alone, and only as long as the call: each call has :func:`joined <ice.telephony.joining.join_sound>` by itself.
 
 **Lost.** A stream whose path stays closed for :data:`LOST_S` is told as lost, and one on which nobody says anything for :data:`SILENT_S` while it is to be heard: a person's program says silence where nobody speaks, so it is gone.
 """
@@ -23,12 +23,10 @@ from twisted.logger import Logger
 from ice.media.burst import Sending
 from ice.net.alarm import Alarm
 from ice.net.clock import Clock, DelayedCall
-from ice.security.keyring import Keyring
-from ice.security.traffic import Cipher
 from ice.streams.interface import Datagram, Network
-from ice.streams.sealed import SealedNetwork
 from ice.telephony.audio import FRAME_S, AudioStatistics, CallAudio
 from ice.telephony.causes import Cause
+from ice.telephony.joining import join_sound
 from ice.telephony.messages import Media
 from ice.telephony.voice import LineVoice
 
@@ -95,8 +93,7 @@ class CallSound:
         self.down_since: float | None = clock.seconds()
         self.unsent = 0
         self._clock = clock
-        keyring = Keyring.of(media.key, Cipher.GCM)
-        self._stream = SealedNetwork(network, {media.stream: keyring}.get, wall).join(media.stream, self)
+        self._stream = join_sound(network, media, self, wall)
 
     def datagram(self, datagram: Datagram) -> None:
         """See :class:`ice.streams.interface.Receiver`."""

@@ -11,14 +11,13 @@ from twisted.internet.task import Clock
 
 from ice.link.frame import Flag
 from ice.security.certificates import Identity, Role
-from ice.security.keyring import Keyring
 from ice.streams.interface import Datagram, Stream
 from ice.streams.memory import MemoryNetwork
-from ice.streams.sealed import SealedNetwork
 from ice.telephony import switchboard, trunk
 from ice.telephony.audio import CallAudio
 from ice.telephony.call import Direction, Timing
 from ice.telephony.causes import Cause
+from ice.telephony.joining import join_sound
 from ice.telephony.loopback import Loopback
 from ice.telephony.messages import group_stream
 from ice.telephony.post import Mail, Post
@@ -144,12 +143,12 @@ class Exchange:
                     for report in self.loopback.ask(request, self.now):
                         self.clock.callLater(0, self._report, report)
                 case switchboard.OpenSound(call, media, _):
-                    keyring = Keyring.of(media.key, "aes-256-gcm")
-                    sealed = SealedNetwork(self.network, {media.stream: keyring}.get, lambda: self.unix)
                     audio = CallAudio(alias="line")
                     audio.add_line("line", RATE)
                     ear = _Ear(lambda datagram, call=call: self.sounds[call].datagram(datagram))
-                    self.sounds[call] = _Sound(call, audio, sealed.join(media.stream, ear), self.clock)
+                    self.sounds[call] = _Sound(
+                        call, audio, join_sound(self.network, media, ear, lambda: self.unix), self.clock
+                    )
                 case switchboard.SetFlow(call, to_user, to_line):
                     self.sounds[call].audio.flow(to_user, to_line, self.now)
                 case switchboard.SayKeys(call, digits):
