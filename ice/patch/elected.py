@@ -39,6 +39,12 @@ class SharedList:
         return self._election.running == 1 and self._election.may_act
 
     @property
+    def leader(self) -> str:
+        """Who leads, by name, as far as we know; empty: nobody."""
+        leader = self._election.tally.leader
+        return "" if leader is None else self._election.group.names.get(leader, leader)
+
+    @property
     def body(self) -> bytes | None:
         """The group's list."""
         return self._election.share.body

@@ -53,6 +53,10 @@ class Shared(Protocol):
         """Whether we are the active server."""
 
     @property
+    def leader(self) -> str:
+        """The name of the server that is active, empty where nobody knows."""
+
+    @property
     def body(self) -> bytes | None:
         """The list that the group holds, None where it has none."""
 
@@ -143,8 +147,10 @@ class PatchServer(Service):
         Raises :class:`LocalError` where the list cannot be kept on the disk, and where another server of the group leads: nothing has changed.
         """
         if self.shared is not None and not self.shared.leads:
+            leader = self.shared.leader
+            where = f"ask {leader!r}" if leader else "none leads at the moment: ask again"
             raise LocalError(
-                "this patch server stands by, and only the active one of its group changes the list: ask there"
+                f"this patch server stands by, and only the active one of its group changes the list: {where}"
             )
         listing, audit = wanted(self.listing, self._ms(), self.plan.channels)
         if listing is not self.listing:

@@ -58,6 +58,7 @@ class Group:
 
     def __init__(self) -> None:
         self.leads = False
+        self.leader = ""
         self.body: bytes | None = None
         self.changes = 0
 
@@ -354,8 +355,10 @@ class OneOfAGroup(Stage):
         server.standby()
         server.startService()
         self.assertEqual(group.changes, 0)
-        with self.assertRaisesRegex(LocalError, "stands by"):
-            server.change(lambda old, ms, facts: old.deactivate("ab", by="ada", ms=ms))
+        for leader, words in (("", "none leads"), ("east", "ask 'east'")):
+            group.leader = leader
+            with self.assertRaisesRegex(LocalError, f"stands by.*{words}"):
+                server.change(lambda old, ms, facts: old.deactivate("ab", by="ada", ms=ms))
         theirs, _ = PatchList().create(Patch.of("cd", "cd"), by="bob", ms=5)
         server.learned(encode(theirs))
         self.assertEqual(states_of(server).keys(), {"ab", "cd"})
