@@ -10,7 +10,7 @@ hole of 60. So a timer that comes late lets the sockets be read first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -107,7 +107,17 @@ class Joint:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _carry(self, outs: Iterable[Out], now: float) -> None:
+    def _carry(self, outs: Sequence[Out], now: float) -> None:
+        if len(outs) == 1 and len(outs[0].streams) == 1:
+            self._send(outs, now)
+            return
+        self._network.hold()
+        try:
+            self._send(outs, now)
+        finally:
+            self._network.let_go()
+
+    def _send(self, outs: Sequence[Out], now: float) -> None:
         streams, counts = self._streams, self._network.counts
         for out in outs:
             if isinstance(out, Passed):

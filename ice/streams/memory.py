@@ -85,6 +85,12 @@ class MemoryNetwork:
         self.clock.callLater(0, self._begin, stream)
         return stream
 
+    def hold(self) -> None:
+        """See :meth:`ice.streams.rallypoint.RallypointNetwork.hold`; here nothing is gained by it."""
+
+    def let_go(self) -> None:
+        """See :meth:`hold`."""
+
     @property
     def up(self) -> bool:
         """Whether the path of every stream is open."""

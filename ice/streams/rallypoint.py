@@ -140,6 +140,7 @@ class RallypointNetwork:
         self._names = Names(identity, randbits if random is None else random.getrandbits)
         self._streams: dict[int, RallypointStream] = {}
         self._talked_at = float("-inf")
+        self._held: dict[Connection, list[bytes]] | None = None  # frames that go out together
         self._running = False
         self._naps = 0
         self._next_turn: DelayedCall | None = None
@@ -266,7 +267,9 @@ class RallypointNetwork:
             if longest > line.media_bytes:
                 fitting = [each for each in frames if len(each) - MEDIA.size <= line.media_bytes]
             copies += len(fitting)
-            if line.link is not None and fitting:
+            if self._held is not None:
+                self._held.setdefault(line, []).extend(fitting)
+            elif line.link is not None and fitting:
                 line.link.send_many(fitting)
         counts.sent += len(frames)
         counts.sent_bytes += sum(map(len, frames)) - MEDIA.size * len(frames)
@@ -274,6 +277,18 @@ class RallypointNetwork:
         if not all(each[FLAGS_AT] & _DATA for each in frames):
             self._talked_at = self._clock.seconds()
         return lost
+
+    def hold(self) -> None:
+        """Keep what is sent from now on back, on whatever streams, until :meth:`let_go`: within the same call of the reactor, and never twice."""
+        assert self._held is None, "held already"
+        self._held = {}
+
+    def let_go(self) -> None:
+        """Send what was kept back, in one write for each link: one encryption and one system call for a datagram to many streams."""
+        held, self._held = self._held or {}, None
+        for line, frames in held.items():
+            if line.link is not None and frames:
+                line.link.send_many(frames)
 
     def seconds(self) -> float:
         """Now."""

@@ -194,6 +194,28 @@ class SatelliteTests(Case):
         run(self.clock, 0.01)
         self.assertEqual(list(self.stream.forward_many(datagrams[:2])), ["no-path", "no-path"])
 
+    def test_held(self) -> None:
+        """What is said and passed on while the network holds it goes out together, in its order, for several streams in one write."""
+        network, _ = self.started(satellite=True)
+        other = network.join("b", Collector())
+        run(self.clock, 0.2)
+        network.hold()
+        try:
+            self.assertTrue(self.stream.forward(Datagram(0, 77, 1, b"one")))
+            self.assertTrue(other.forward(Datagram(0, 77, 1, b"one")))
+            self.assertTrue(other.send(b"two"))
+            run(self.clock, 0.1)
+            self.assertEqual(self.a.media, [])
+        finally:
+            network.let_go()
+        run(self.clock, 0.1)
+        keys = stream_key(HALL), stream_key("b")
+        self.assertEqual(
+            self.a.media,
+            [media(0, key, 77, 1, b"one") for key in keys] + [media(0, keys[1], other.source, 0, b"two")],
+        )
+        self.assertEqual(network.counts.sent, 3)
+
     def test_no_circles(self) -> None:
         """What was heard on a stream is not put on it again, so two patches cannot run a datagram in a circle."""
         network, heard = self.started(satellite=True)
