@@ -51,7 +51,7 @@ def answer(
                     break
         return telephone.status() if called or telephone.stop.asked else NOT_TAKEN
 
-    return at_the_telephone(wishes, "waiting for calls", wait)
+    return at_the_telephone(wishes, "waiting for calls", wait, takes_calls=True)
 
 
 async def _called(telephone: Telephone, wait_s: float | None) -> bool:

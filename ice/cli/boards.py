@@ -6,6 +6,7 @@ A *board* is a :class:`~ice.cli.display.Display` with a table of rows; what a ro
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TextIO, TypeVar
 
@@ -42,16 +43,20 @@ class JsonBoard(JsonLines):
         """Nothing: machines get facts."""
 
 
-class TableScreen(Scrolling, Generic[R]):
-    """A terminal: events scroll, the rows stand below them as ``draw`` makes them."""
+class TableScreen(Scrolling, ABC, Generic[R]):
+    """A terminal: events scroll, the rows stand below them as :meth:`drawn` has them."""
 
-    def __init__(self, console: Console, draw: Callable[[Sequence[R]], Table]) -> None:
-        super().__init__(console, draw(()), per_s=FRESH_PER_S)
-        self._draw = draw
+    def __init__(self, console: Console, title: str) -> None:
+        self._title = title
+        super().__init__(console, self.drawn((), title), per_s=FRESH_PER_S)
+
+    @abstractmethod
+    def drawn(self, rows: Sequence[R], title: str) -> Table:
+        """The picture of the rows."""
 
     def rows(self, rows: Sequence[R]) -> None:
         """See :class:`Board`."""
-        self.show(self._draw(rows))
+        self.show(self.drawn(rows, self._title))
 
 
 def board_for(

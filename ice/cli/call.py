@@ -51,7 +51,7 @@ def call(number: str, wishes: Wishes, for_s: float | None, ring_s: float | None,
             await _talk(telephone, number, for_s, ring_s, digits.upper())
         return telephone.status()
 
-    return at_the_telephone(wishes, f"call to {number}", talk)
+    return at_the_telephone(wishes, f"call to {number}", talk, takes_calls=False)
 
 
 async def _talk(

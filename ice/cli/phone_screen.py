@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import attrs
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -75,9 +74,6 @@ def drawn(view: View, title: str) -> Table:
 class PhoneScreen(TableScreen[View]):
     """A terminal: what happens scrolls, the telephone stands below it."""
 
-    def __init__(self, console: Console, title: str) -> None:
-        self._title = title
-        super().__init__(console, self._drawn)
-
-    def _drawn(self, views: Sequence[View]) -> Table:
-        return drawn(views[-1] if views else View("beginning"), self._title)
+    def drawn(self, rows: Sequence[View], title: str) -> Table:
+        """See :class:`~ice.cli.boards.TableScreen`: of several views the last."""
+        return drawn(rows[-1] if rows else View("beginning"), title)

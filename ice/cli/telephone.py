@@ -323,7 +323,7 @@ def caller(incoming: Incoming) -> str:
 
 @contextlib.asynccontextmanager
 async def on_the_phone(
-    reactor: Any, stop: Stop, wishes: Wishes, display: Display
+    reactor: Any, stop: Stop, wishes: Wishes, display: Display, *, takes_calls: bool = True
 ) -> AsyncIterator[Telephone]:
     """A telephone, running: everything that was opened is closed at the end, and a call that stands is hung up first.
 
@@ -341,6 +341,7 @@ async def on_the_phone(
         phone = Phone(
             reactor, network, group, credentials, lambda: trust, telephone.see,
             wall=time.time, alias=alias_of(loaded, wishes.name), jitter_max_ms=loaded.config.media.jitter_max_ms,
+            takes_calls=takes_calls,
         )  # fmt: skip
         telephone.phone, telephone.network = phone, network
         playout = playout_of(reactor, phone if wishes.out is not None else Earpiece(phone), sink)
@@ -367,14 +368,18 @@ async def on_the_phone(
 
 
 def at_the_telephone(
-    wishes: Wishes, title: str, doing: Callable[[Telephone], Coroutine[Deferred[Any], Any, int]]
+    wishes: Wishes,
+    title: str,
+    doing: Callable[[Telephone], Coroutine[Deferred[Any], Any, int]],
+    *,
+    takes_calls: bool,
 ) -> int:
-    """Do something with a telephone whose gateway answers; the exit status."""
+    """Do something with a telephone whose gateway answers; the exit status. ``takes_calls``: whether it rings when somebody calls."""
 
     async def main(reactor: Any, stop: Stop) -> int:
         display = display_for(title, as_json=wishes.as_json, broken=stop.ask)
         with contextlib.closing(display):
-            async with on_the_phone(reactor, stop, wishes, display) as telephone:
+            async with on_the_phone(reactor, stop, wishes, display, takes_calls=takes_calls) as telephone:
                 if await telephone.found(wishes.timeout_s):
                     return await doing(telephone)
                 return telephone.status()

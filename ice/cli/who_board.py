@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import attrs
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -206,8 +205,9 @@ def sentence(event: Happened, now: float, here: Location | None = None) -> str:
 class ScreenBoard(TableScreen[Row]):
     """A terminal: events scroll, people stand below them."""
 
-    def __init__(self, console: Console, title: str) -> None:
-        super().__init__(console, lambda rows: drawn(rows, title))
+    def drawn(self, rows: Sequence[Row], title: str) -> Table:
+        """See :class:`~ice.cli.boards.TableScreen`."""
+        return drawn(rows, title)
 
     def say(self, event: str, sentence: str, /, **fields: object) -> None:
         """See :class:`~ice.cli.boards.Board`."""

@@ -106,7 +106,7 @@ class _Entry:
 class Handset(Endpoint[_Entry, Order]):
     """One person's telephone at one gateway group; see the module docstring.
 
-    ``me`` is the UUID of our certificate, which names our stream. ``timing`` is a little longer than the gateway's, whose word goes first.
+    ``me`` is the UUID of our certificate, which names our stream. ``takes_calls``: whether it rings here. ``timing`` is a little longer than the gateway's, whose word goes first.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class Handset(Endpoint[_Entry, Order]):
         post: Post,
         *,
         timing: life.Timing | None = None,
+        takes_calls: bool = True,
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
         super().__init__(
@@ -124,6 +125,7 @@ class Handset(Endpoint[_Entry, Order]):
         self.group = group
         self.stream = messages.user_stream(group, me)  #: where we listen, besides the notices
         self.gateway: Correspondent | None = None
+        self._takes_calls = takes_calls
         self._new_id = new_id
         self._hello_at = float("-inf")
         self._answered_at = float("-inf")
@@ -318,6 +320,10 @@ class Handset(Endpoint[_Entry, Order]):
         assert isinstance(letter.body, messages.Offer)
         offer = letter.body
         standing = self.call
+        if standing is None and not self._takes_calls:
+            self.refused["takes-no-calls"] += 1
+            self._post.close(id, now)  # another telephone of the person may take it
+            return []
         entry = self._calls[standing.id] if standing is not None else None
         verdict = at_user(
             Standing.of(entry.call, entry.number) if entry else None, life.Direction.INCOMING, offer.number

@@ -122,7 +122,7 @@ class Phone:
     """One person's telephone; see the module docstring.
 
     ``group`` is the gateway group's id, ``credentials`` who we are, ``trust`` whom we believe now. ``see`` is told what happens, ``alias`` is what others on a call's stream see of us; ``voice`` makes the encoder of a
-    call (Opus at 24 kbit/s unless given). The network is the caller's: started and stopped by him.
+    call (Opus at 24 kbit/s unless given); ``takes_calls``: whether it rings when somebody calls. The network is the caller's: started and stopped by him.
 
     Raises :class:`~ice.errors.LocalError` for a certificate that calls cannot be made with.
     """
@@ -141,6 +141,7 @@ class Phone:
         voice: Callable[[], Encoder] | None = None,
         jitter_max_ms: float = 500.0,
         timing: life.Timing | None = None,
+        takes_calls: bool = True,
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
         _, me = role_and_id(credentials.certificate)
@@ -151,7 +152,7 @@ class Phone:
         self.samples: int | None = None
         #: The number of the call there is, or was last.
         self.number = ""
-        self._handset = Handset(group, me, post, timing=timing, new_id=new_id)
+        self._handset = Handset(group, me, post, timing=timing, takes_calls=takes_calls, new_id=new_id)
         self._clock = clock
         self._network = network
         self._see = see

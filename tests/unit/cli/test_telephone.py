@@ -59,11 +59,11 @@ class Board(Told):
 class Desk(World):
     """A telephone on somebody's desk."""
 
-    def make(self, name: str, see: Any = None) -> Phone:
+    def make(self, name: str, see: Any = None, **more: Any) -> Phone:
         self.stop, self.board = Stop(), Board()
         way = Way(self.board, "the telephones")
         self.telephone = Telephone(self.clock, self.stop, self.board, way, GROUP)
-        phone = super().make(name, self.telephone.see)
+        phone = super().make(name, self.telephone.see, **more)
         self.telephone.phone = phone
         self.telephone.stuck = Deferred
         self.telephone.network = self.network

@@ -42,10 +42,10 @@ class World:
         self.phone.start()
         self.run(0.1)
 
-    def make(self, name: str, see: Any = None) -> Phone:
+    def make(self, name: str, see: Any = None, **more: Any) -> Phone:
         return Phone(
             self.clock, self.network, GROUP, credentials(name), trust, see or self.see,
-            wall=lambda: UNIX + self.clock.seconds(), alias=name,
+            wall=lambda: UNIX + self.clock.seconds(), alias=name, **more,
         )  # fmt: skip
 
     def see(self, seen: Any) -> None:
@@ -441,3 +441,17 @@ class PhoneTests(SynchronousTestCase):
         world.phone.hang_up()
         world.run(0.5)
         self.assertEqual(world.half_open(), 0)
+
+    def test_takes_no_calls(self) -> None:
+        """A telephone that is there to call does not ring, and leaves the call to the person's others."""
+        world = World()
+        seen: list[Any] = []
+        other = world.make("ada", seen.append, takes_calls=False)
+        other.start()
+        world.phone.dial("104")
+        world.run(3.0)
+        self.assertEqual([each for each in seen if isinstance(each, Incoming)], [])
+        self.assertTrue(world.phone.answer())
+        world.run(0.5)
+        self.assertTrue(world.phone.talking)
+        self.assertIsNone(other.call)
