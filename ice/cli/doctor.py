@@ -50,7 +50,7 @@ def doctor(ctx: click.Context, config: Path | None, as_json: bool, gateway: bool
     Changes nothing. Takes a few seconds, most of them for Rallypoints that do not answer.
     """
     results = []
-    for result in chain(examinations(config), _call_managers(config) if gateway else ()):
+    for result in chain(examinations(config), _trunks(config) if gateway else ()):
         results.append(result)
         if not as_json:
             _show(result)
@@ -100,7 +100,7 @@ def examinations(config: Path | None) -> Iterator[Result]:
     yield from examine.ways(_ways(loaded))
 
 
-def _call_managers(config: Path | None) -> Iterator[Result]:
+def _trunks(config: Path | None) -> Iterator[Result]:
     """The checklist for the call managers of a configuration; of mistakes in it others have told."""
     from ice.cli.examine_gateway import gateway_use  # HTTP and WebSocket, which no other examination needs
 
