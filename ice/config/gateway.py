@@ -341,7 +341,10 @@ class GatewaySettings(Section):
     """The telephony gateway of this machine (twistd ice-gateway)."""
 
     calls: int = Field(
-        60, ge=1, le=1_024, description="Calls at one time; a call to an emergency number is one more."
+        30,
+        ge=1,
+        le=1_024,
+        description="Calls at one time; a call to an emergency number is one more. Each sends 50 packets a second to the Rallypoint (rallypoint.limits.packets_per_s).",
     )
     calls_per_user: int = Field(
         4,

@@ -22,6 +22,9 @@ from ice.telephony.control import SOCKET, control_of
 from ice.telephony.status import add_metrics, status_of
 from ice.telephony.wanted import rules_of
 
+PACKETS_PER_S = 50  # of one call
+SHARE = 0.8  # of what a link may send; the rest is for messages, and for what a stall held back
+
 
 class Options(frame.Options):
     """The command line of ``twistd ice-gateway``."""
@@ -110,6 +113,13 @@ class Daemon(SatelliteDaemon):
     def remarks(self, loaded: Loaded) -> Iterable[str]:
         """What is allowed, but perhaps not meant."""
         settings = loaded.config.gateway
+        limits = loaded.config.rallypoint.limits
+        most = min(limits.packets_per_s * SHARE // PACKETS_PER_S, limits.joins // 2)
+        if settings.calls > most:
+            yield (
+                f"gateway.calls is {settings.calls}, but a Rallypoint with the limits of this configuration takes {most:.0f} from one link: raise "
+                "rallypoint.limits.packets_per_s and rallypoint.limits.joins there"
+            )
         if not settings.trunks:
             yield "there is no call manager but the built-in one, with the numbers 100 to 104: gateway.trunks"
         for each in settings.dial_in:

@@ -117,6 +117,12 @@ class Living(Case):
         self.assertIn("not reloaded", self.reload(daemon))
         self.assertEqual(daemon.gateway.rules.plan.country, "49")
 
+    def test_more_than_a_rallypoint_takes(self) -> None:
+        """Who wants more calls than a link carries is told so at the start."""
+        self.file.write_text(TEXT.replace("[gateway]\n", "[gateway]\ncalls = 60\n"))
+        self.started()
+        self.assertIn("takes 32 from one link: raise", self.log)
+
     def test_renewed_certificate(self) -> None:
         """Links show it from now on; call messages go on under the old one, and that is said."""
         daemon = self.started()
