@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -30,7 +31,7 @@ from ice.mission.password import read_passwords
 from ice.mission.reading import Reading, open_mission, read_mission
 from ice.mission.voice import is_audio
 from ice.patch.channel import Channel, channel_of
-from ice.patch.listing import MAX_BYTES
+from ice.patch.listing import MAX_BYTES, MAX_MEMBERS
 from ice.patch.parsing import read_bridges
 from ice.patch.plan import Member, Mode, Patch, PatchRefused, Refusal, shown
 from ice.rallypoint.access import Patterns
@@ -56,6 +57,21 @@ class Plan:
     channels: Mapping[str, Channel] = MappingProxyType({})
     remarks: tuple[str, ...] = ()
     clear: tuple[str, ...] = ()
+    #: Whether a stream fits these patterns, once it was asked: there may be a thousand of them, and status pages ask for every stream.
+    _fits: Callable[[str], bool] = attrs.field(init=False, repr=False, eq=False)
+
+    @_fits.default
+    def _compile(self) -> Callable[[str], bool]:
+        return lru_cache(MAX_MEMBERS)(Patterns(self.clear).fit)
+
+    _named: Mapping[str, list[str]] = attrs.field(init=False, repr=False, eq=False)
+
+    @_named.default
+    def _index(self) -> Mapping[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for id, channel in self.channels.items():
+            names.setdefault(channel.name.casefold(), []).append(id)
+        return names
 
     @classmethod
     def of(cls, config: Config) -> Plan:
@@ -83,12 +99,11 @@ class Plan:
         known = {stream: self.channels[stream] for stream in patch.stream_ids if stream in self.channels}
         # What nobody knows of a stream is no reason to refuse it.
         full_duplex = any(channel.full_duplex for channel in known.values())
-        clear = Patterns(self.clear)
         return {
             stream: known[stream]
             if stream in known
             else Channel(stream, full_duplex=full_duplex)
-            if clear.fit(stream)
+            if self._fits(stream)
             else Channel(stream, full_duplex=full_duplex, shut=True, why_shut=UNDESCRIBED)
             for stream in patch.stream_ids
         }
@@ -97,7 +112,7 @@ class Plan:
         """The stream that a person means: by its id, or by the name that its group has in a mission, in any case. Raises :class:`LocalError` where several have it."""
         if text in self.channels:
             return text
-        found = [id for id, channel in self.channels.items() if channel.name.casefold() == text.casefold()]
+        found = self._named.get(text.casefold(), []) if text else []
         if len(found) > 1:
             raise LocalError(
                 f"{shown(text)!r} is the name of {len(found)} groups: say which by its stream, {_listed([*map(shown, found)])}"
@@ -122,8 +137,7 @@ class Plan:
 
     def unknown(self, streams: Iterable[str]) -> str:
         """Those of ``streams`` that are shut since nobody describes them, for people; empty: there is none."""
-        clear = Patterns(self.clear)
-        found = {stream for stream in streams if stream not in self.channels and not clear.fit(stream)}
+        found = {stream for stream in streams if stream not in self.channels and not self._fits(stream)}
         return _listed([self._hinted(stream) for stream in sorted(found)]) if found else ""
 
     def _hinted(self, stream: str) -> str:

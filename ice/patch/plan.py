@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, Protocol
 
 import attrs
@@ -44,6 +45,7 @@ MAX_STREAMS: Final = 128  # the bound of a bridge in the original
 MAX_ID: Final = 64  # bytes of UTF-8
 MAX_NAME: Final = 256  # bytes of UTF-8
 MAX_GAIN_DB: Final = 20.0  # either way: ten times the amplitude; more is another fault
+CHECKED: Final = 8_192  # patches whose check is remembered: each change looks at all of the list
 _SHOWN: Final = 40  # characters of somebody's text that are repeated to him
 
 
@@ -119,7 +121,7 @@ class Member:
     automatic_gain: bool = False
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Patch:
     """Streams that are joined, or wait to be (``enabled`` false)."""
 
@@ -154,6 +156,7 @@ class Facts(Protocol):
         """Whether it can be reached by a Rallypoint."""
 
 
+@lru_cache(CHECKED)
 def check(patch: Patch) -> Refusal | None:
     """What is wrong with the patch by itself, if anything."""
 
@@ -182,24 +185,27 @@ def check(patch: Patch) -> Refusal | None:
         )
     seen: set[str] = set()
     for member in patch.streams:
-        stream = shown(member.stream)
+        stream = member.stream
         try:
-            checked_stream_id(member.stream)
+            checked_stream_id(stream)
         except StreamIdError as error:
+            stream = shown(stream)
             return refuse(Reason.INVALID_STREAM, f"{stream!r} is no stream: {error}", stream)
-        if member.stream.startswith("__"):
+        if stream.startswith("__"):
+            stream = shown(stream)
             return refuse(
                 Reason.INVALID_STREAM,
                 f"{stream!r} is for the system's own messages; nobody talks there",
                 stream,
             )
-        if member.stream in seen:
+        if stream in seen:
+            stream = shown(stream)
             return refuse(Reason.DUPLICATE, f"{stream!r} is listed twice in {shown(patch.id)!r}", stream)
-        seen.add(member.stream)
+        seen.add(stream)
         if not -MAX_GAIN_DB <= member.gain_db <= MAX_GAIN_DB:
             return refuse(
                 Reason.INVALID,
-                f"the gain of {stream!r} is {member.gain_db} dB; it can be {-MAX_GAIN_DB:g} to {MAX_GAIN_DB:g}",
+                f"the gain of {shown(stream)!r} is {member.gain_db} dB; it can be {-MAX_GAIN_DB:g} to {MAX_GAIN_DB:g}",
                 stream,
             )
     return None
