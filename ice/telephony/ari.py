@@ -2,8 +2,8 @@
 
 **Requests** are :class:`Ask` values, made by the functions below: method, path under ``/ari``, query, body. Every id in a path is quoted, so that no name can lead elsewhere.
 
-**Events** come as JSON texts over a WebSocket. :class:`EventReader` turns them into facts about channels and bridges. It is bounded, ignores keys that it does not know, counts kinds of events that say nothing to us
-(Asterisk adds new ones), and raises nothing: what is no event is counted as garbage.
+**Events** come as JSON texts over a WebSocket. :class:`EventReader` turns them into facts about channels and bridges. It is bounded, ignores keys that it does not know, counts kinds of events that are new
+(Asterisk adds some), and raises nothing: what is no event is counted as garbage.
 
 **Answers** with a body are read by ``read_…``, which raise :class:`~ice.errors.RemoteError` for anything else than what Asterisk documents. Model: the API documentation of Asterisk 22 (rest-api).
 """
@@ -346,12 +346,22 @@ _FACTS: Final[Mapping[str, Callable[[_Event], Fact | None]]] = {
 }
 
 
+#: Kinds of events that a call brings along, and that tell nothing that is not told otherwise.
+_IDLE: Final = frozenset(
+    {
+        "BridgeCreated", "BridgeMerged", "BridgeVideoSourceChanged", "ChannelCallerId", "ChannelConnectedLine", "ChannelCreated", "ChannelDialplan",
+        "ChannelEnteredBridge", "ChannelHangupRequest", "ChannelLeftBridge", "ChannelUserevent", "ChannelVarset", "EndpointStateChange", "PeerStatusChange",
+    }
+)  # fmt: skip
+
+
 class EventReader:
     """Texts of the event WebSocket to facts; see the module docstring."""
 
     def __init__(self) -> None:
         self.facts = 0
-        #: Events that told nothing, by reason: ``unknown`` (a kind that says nothing to us), ``garbage`` (no event), ``bare`` (an event without what it is about), ``long``.
+        self.idle = 0  #: events of known kinds that say nothing to us
+        #: Events that told nothing, by reason: ``unknown`` (a kind that is new), ``garbage`` (no event), ``bare`` (an event without what it is about), ``long``.
         self.ignored: Counter[str] = Counter()
         self._kind = msgspec.json.Decoder(_Kind)
         self._event = msgspec.json.Decoder(_Event)
@@ -362,7 +372,11 @@ class EventReader:
             self.ignored["long"] += 1
             return None
         try:
-            make = _FACTS.get(self._kind.decode(text).type)
+            kind = self._kind.decode(text).type
+            if kind in _IDLE:
+                self.idle += 1
+                return None
+            make = _FACTS.get(kind)
             event = self._event.decode(text) if make is not None else None
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             self.ignored["garbage"] += 1

@@ -15,7 +15,7 @@ import msgspec
 from treq.client import HTTPClient
 from treq.content import collect
 from twisted.internet import protocol
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,6 +33,7 @@ from ice.telephony.asterisk_call import Reply
 CONNECT_S: Final = 3.0
 ANSWER_S: Final = 5.0  # Asterisk tries an AudioSocket that does not answer for 2 s, and answers then
 MAX_ANSWER: Final = 4 * 1024 * 1024  # a list of five thousand channels
+AT_ONCE: Final = 24  # requests: Asterisk takes a hundred connections (sessionlimit)
 KEPT: Final = 8  # connections kept between requests
 KEPT_S: Final = 8  # Asterisk closes them after 15 s
 PING_S: Final = 4.0
@@ -60,10 +61,29 @@ class AriRest:
             reactor, door.tls or BrowserLikePolicyForHTTPS(), connectTimeout=CONNECT_S, pool=self._pool
         )
         self._client = HTTPClient(agent)
+        self._slots = DeferredSemaphore(AT_ONCE)
+        self._asked: set[Deferred[Any]] = set()
 
     def ask(self, ask: Ask) -> Deferred[Reply]:
-        """Make a request. Fires with what came of it, within :data:`ANSWER_S`; never fails."""
+        """Make a request, as soon as fewer than :data:`AT_ONCE` are under way. Fires with what came of it, within :data:`ANSWER_S` from then; never fails."""
         self.asked += 1
+        answered: Deferred[Any] = self._slots.run(self._request, ask)
+        self._asked.add(answered)
+
+        def done(result: Any) -> Reply:
+            self._asked.discard(answered)
+            return Reply(None, why=in_words(result)) if isinstance(result, Failure) else result
+
+        return answered.addBoth(done)
+
+    def close(self) -> Deferred[None]:
+        """Give up what is under way, close the connections that are kept."""
+        for asked in list(self._asked):
+            asked.cancel()
+        closed: Deferred[None] = self._pool.closeCachedConnections()
+        return closed
+
+    def _request(self, ask: Ask) -> Deferred[Any]:
         name, value = self._door.credentials
         headers: Any = {name: [value], b"Accept": [b"application/json"]}
         data = None
@@ -77,13 +97,7 @@ class AriRest:
         )
         answered.addCallback(self._read)
         answered.addTimeout(ANSWER_S, self._reactor)
-        answered.addErrback(lambda failure: Reply(None, why=in_words(failure)))
         return answered
-
-    def close(self) -> Deferred[None]:
-        """Close the connections that are kept."""
-        closed: Deferred[None] = self._pool.closeCachedConnections()
-        return closed
 
     @staticmethod
     def _read(response: Any) -> Deferred[Reply]:
