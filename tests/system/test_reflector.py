@@ -14,6 +14,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 
 import attrs
 import pytest
@@ -54,6 +55,7 @@ rx = "{QUIET_GROUP}:{GROUP_PORT}"
 direction = "in"
 """
 PACE_S = 0.02
+NOTICED_S = 1.2  # a second, and what a machine with other things to do adds
 LIMITS = "limits = { media_bytes = 9000 }"
 SNOOPING = f"""
 [reflector]
@@ -310,6 +312,7 @@ def test_two_by_mistake(stage: Stage) -> None:
     for radio in (anna, bob):
         radio.forget()
     before = {name: stage.rule(name) for name in ("a1", "b")}
+    begun = datetime.now()
     count = stage.converse(4.0, (anna, 37), (bob, 39))
     time.sleep(0.3)
     there = [data for data in bob.listen() if Packet.decode(data).ssrc == 37]
@@ -323,17 +326,18 @@ def test_two_by_mistake(stage: Stage) -> None:
     for name in ("a1", "b"):
         passed = sum(rules[name][way]["packets"] - before[name][way]["packets"] for way in ("in", "out"))
         assert passed <= 2.2 * count, (name, rules[name])
-    told = " ".join(
-        " ".join(rules[name]["warnings"]) + rules[name]["why"] + stage.reflectors[name].log.read_text()
-        for name in ("a1", "a2")
-    )
-    assert "another reflector" in told
-    print(
-        {
-            name: (rules[name]["state"], rules[name]["circle"], rules[name]["in"], rules[name]["out"])
-            for name in rules
-        }
-    )
+    # Which of the two is first to yield is chance; that one does, with the reason, within a second, and tries again, is not.
+    logs = "\n".join(stage.reflectors[name].log.read_text() for name in ("a1", "a2"))
+    pauses = re.findall(r"^(\S+ \S+) error .* pauses for \S+ s: (.*) comes back from .*of all reflectors of a group one may run", logs, re.M)  # fmt: skip
+    assert pauses, rules
+    first = min(datetime.fromisoformat(at) for at, _ in pauses)
+    assert (first - begun).total_seconds() < NOTICED_S, pauses
+    assert "is tried again" in logs
+    noticed = sum(rules[name]["circle"]["noticed"] for name in ("a1", "a2"))
+    metrics = "".join(stage.ask(name, "/metrics")[1].decode() for name in ("a1", "a2"))
+    circles = re.findall(r'^ice_reflector_circles_total\{rule="1"\} (\S+)', metrics, re.M)
+    assert sum(map(float, circles)) == noticed >= 1
+    assert "came back" in " ".join(rules["a1"]["warnings"] + rules["a2"]["warnings"])
 
 
 def test_one_device_and_everybody(stage: Stage) -> None:
