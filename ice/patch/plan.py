@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final, Protocol
 
 import attrs
@@ -138,7 +138,7 @@ class Patch:
         """A patch of plain stream ids, named by its id where it has no name."""
         return cls(id, name or id, tuple(Member(stream) for stream in streams), enabled, mode)
 
-    @property
+    @cached_property
     def stream_ids(self) -> tuple[str, ...]:
         """The ids of the streams, in their order."""
         return tuple(member.stream for member in self.streams)
