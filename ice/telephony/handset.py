@@ -263,7 +263,7 @@ class Handset(Endpoint[_Entry, Order]):
         """The gateway did not confirm: another one may answer."""
         if self.gateway is None:
             return []
-        self._hello_at = float("-inf")
+        self.greet()
         return self._lose_gateway("the gateway does not confirm what we say")
 
     def _elsewhere(self, entry: _Entry, now: float, unix_s: float) -> list[Order]:
@@ -296,20 +296,16 @@ class Handset(Endpoint[_Entry, Order]):
 
     def _here(self, letter: Letter, now: float) -> list[Order]:
         sender, before = letter.sender, self.gateway
-        if (
-            letter.header.ms <= self._here_ms
-        ):  # an older one, played again, would lead us back to a gateway that has gone
-            self.refused["old-here"] += 1
+        if letter.header.ms <= self._here_ms:
+            self.refused["old-here"] += 1  # played again, it would lead us back to a gateway that has gone
             return []
         self._here_ms = letter.header.ms
         if not letter.header.to:  # said to all: a gateway that does not know us wants a hello
             same = before is not None and before.identity.triple == sender.identity.triple
             if same:
                 self._answered_at = now
-            if (
-                not same or self.call is not None
-            ):  # it may have been restarted, and wants to go on with our call
-                self._hello_at = float("-inf")
+            if not same or self.call is not None:
+                self.greet()  # it may have been restarted, and wants to go on with our call
             return []
         self.gateway, self._answered_at = sender, now
         if before is None or before.identity.triple != sender.identity.triple:
