@@ -397,6 +397,43 @@ async def test_event_socket_dies(tmp_path: Path) -> None:
 
 
 @ensureDeferred
+async def test_event_socket_is_deaf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A WebSocket that stays open and says nothing: asked, given up and made anew; so is one that sends an event without end."""
+    monkeypatch.setattr(ari_link, "PING_S", 0.1)
+    monkeypatch.setattr(ari_link, "DEAD_S", 0.4)
+    async with stage(tmp_path) as world:
+        call = await world.talking()
+        world.exchange.listeners["ice"].deaf = True
+        await until(lambda: not world.trunk.health.up, "to be down")
+        assert "does not answer any more" in world.trunk.health.why
+        await until(lambda: world.trunk.health.up, "to be up again")
+        world.exchange.say_event("x" * 300_000)
+        await until(lambda: not world.trunk.health.up, "to be down for what is too long")
+        assert "more than" in world.trunk.health.why
+        await until(lambda: world.trunk.health.up, "to be up once more")
+        await world.hung_up(call)
+        await world.nothing_left()
+
+
+@ensureDeferred
+async def test_call_manager_restarts(tmp_path: Path) -> None:
+    """A call manager that dies in the middle of a call and comes back without it: told as soon as it is back; then telephoned again."""
+    async with stage(tmp_path) as world:
+        call, rings = await world.talking(), world.dial("103")
+        await world.event(rings, Rings(LINE))
+        port = int(world.settings.url.rpartition(":")[2])
+        await world.exchange.close()
+        await until(lambda: not world.trunk.health.up, "to be down")
+        await until(lambda: not len(world.trunk.sockets), "no sound")
+        assert world.exchange.listen(port) == port
+        await world.event(call, HangsUp(LINE))
+        await world.event(rings, Lost(LINE))
+        await until(lambda: world.trunk.health.up, "to be up again")
+        await world.hung_up(await world.talking())
+        await world.nothing_left()
+
+
+@ensureDeferred
 async def test_restart(tmp_path: Path) -> None:
     """A gateway that died: the next one finds the answered calls with their people, gives them sound again, and ends the rest: ringing ones, and what belongs to nothing."""
     async with stage(tmp_path) as world:
