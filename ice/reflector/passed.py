@@ -7,6 +7,7 @@ What is kept is Python's hash of the bytes, keyed with a secret of the process (
 from typing import Final, NamedTuple
 
 from ice.reflector.naming import Talker
+from ice.streams.generations import Generations
 
 WINDOW_S: Final = 2.0  # longer than any path that can return a datagram
 LIMIT: Final = 16_384  # of one stream: 8,000 a second for the whole window; 4 MiB when full
@@ -22,21 +23,13 @@ class Passage(NamedTuple):
     local: int  #: the talker's own number of it; of the stream: the source under which it was there
 
 
-class Passed:
+class Passed(Generations[Passage]):
     """The datagrams of the last moments.  Time never runs backwards."""
 
-    __slots__ = ("_begun_at", "_half", "_old", "_seconds", "_young", "overflows")
+    __slots__ = ()
 
     def __init__(self, seconds: float = WINDOW_S, limit: int = LIMIT) -> None:
-        self._seconds = seconds
-        self._half = max(1, limit // 2)
-        self._young: dict[int, Passage] = {}
-        self._old: dict[int, Passage] = {}
-        self._begun_at = 0.0
-        self.overflows = 0  #: times that datagrams were forgotten too early
-
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        super().__init__(seconds, limit)
 
     def find(self, mark: int, now: float) -> Passage | None:
         """The first coming of the datagram with this mark (``hash(bytes)``), if it was within the window."""
@@ -51,14 +44,3 @@ class Passed:
         """Remember a coming."""
         young, _, _ = self.turn(passage.at, 1)
         young[mark] = passage
-
-    def turn(self, now: float, count: int) -> tuple[dict[int, Passage], dict[int, Passage], float]:
-        """For who looks up and keeps many at ``now``: the young generation, with room for ``count`` more, to be asked first; the old one; and since when what is there counts."""
-        young, age = self._young, now - self._begun_at
-        if age > self._seconds or len(young) + count > self._half:
-            if age <= self._seconds:
-                self.overflows += 1
-            self._old = young if age <= 2 * self._seconds else {}
-            self._young = young = {}
-            self._begun_at = now
-        return young, self._old, now - self._seconds
