@@ -22,6 +22,7 @@ from ice.telephony.messages import (
     Kind,
     Media,
     Nothing,
+    Offer,
     Proceeding,
     group_stream,
     user_stream,
@@ -32,6 +33,7 @@ from ice.telephony.post import (
     REPEAT_S,
     WINDOW_S,
     Delivered,
+    Elsewhere,
     Mail,
     Output,
     Post,
@@ -281,6 +283,38 @@ class Attacks(SynchronousTestCase):
             for returned in pair.ada.others:
                 assert isinstance(returned, Returned)
                 self.assertEqual((returned.kind, returned.refusal.code), (Kind.DTMF, Code.UNKNOWN_CALL))
+
+    def test_several_programs(self) -> None:
+        """Two programs of one person: neither answers for the other's calls, not even where a gateway wants to go on with one; a confirmation of what one has not said tells it that the other has acted."""
+        pair = Pair()
+        other = Post(envelopes("ada"), UNIX - 60, shared=True)
+        offer = Offer("7", Media("s", "ab" * 32))
+        ada = correspondent("ada")
+
+        def also(outputs: list[Output]) -> list[Output]:
+            """What the other program makes of what the gateway says."""
+            found: list[Output] = []
+            for each in outputs:
+                if isinstance(each, Mail):
+                    found += other.receive(each.payload, pair.ada.on, 2, 0.0, UNIX, pair.answer_on)
+            return found
+
+        begun = pair.gateway.post.begin(CALL, Kind.OFFER, offer, ada, pair.ada.on, 0.0, UNIX)
+        self.assertEqual([type(each) for each in also(begun)], [Mail, Delivered])
+        pair.carry(begun, pair.gateway)
+        other.say(CALL, Kind.RINGING, Nothing(), 0.0, UNIX)
+        for kind, taken in ((Kind.RINGING, []), (Kind.ANSWERED, [Elsewhere(CALL)])):
+            [said] = pair.ada.post.say(CALL, kind, Nothing(), 0.0, UNIX)
+            assert isinstance(said, Mail)
+            acks = pair.gateway.post.receive(said.payload, ON, 1, 0.0, UNIX, pair.answer_on)
+            self.assertEqual(also([each for each in acks if isinstance(each, Mail)]), taken)
+        strange = UUID(int=6)
+        adopt = Proceeding(Media("s", "ab" * 32))
+        self.assertEqual(
+            also(pair.gateway.post.begin(strange, Kind.ADOPT, adopt, ada, pair.ada.on, 0.0, UNIX)), []
+        )
+        self.assertEqual(also(pair.gateway.post.say(strange, Kind.HOLD, Nothing(), 0.0, UNIX)), [])
+        self.assertEqual(other.refused, {"ack": 2, "unknown-call": 2})
 
     def test_adoption(self) -> None:
         """A gateway goes on with a call: both count anew, what waited is said again; nobody else can, and nobody can play it back."""
