@@ -83,12 +83,8 @@ def pack(file: str, to: Handing) -> None:
     if to.url is not None:
         text = deflected(to.url, text)
     mention(reading.remarks, file)
-    if to.out is None or str(to.out) == "-":
-        _warn(password)
-        click.echo(text)
-        return
-    keep(to.out, text, to.force)
-    click.echo(f"{to.out}: {len(text):,} bytes; {'sealed with the password' if password else _KEYS}")
+    told = f"{len(text):,} bytes; {'sealed with the password' if password else _KEYS}"
+    _hand_over(text, to.out, to.force, password, told)
 
 
 @click.command()
@@ -103,12 +99,7 @@ def unpack(file: str, out: Path | None, force: bool, ask: bool, password_file: P
     """
     source = source_of(file, ask, password_file)
     text = write_json(read_json(source.text, source.name), 2) + "\n"
-    if out is None or str(out) == "-":
-        _warn(None)
-        click.echo(text, nl=False)
-        return
-    keep(out, text, force)
-    click.echo(f"{out}: written; {_KEYS}")
+    _hand_over(text, out, force, None, f"written; {_KEYS}")
 
 
 @click.command()
@@ -139,6 +130,16 @@ def qr(file: str, to: Handing) -> None:
                 f"this code takes {wide} columns, the terminal has {there}: make its window wider or its letters smaller, or use --out F.png"
             )
     click.echo(draw_characters(text, coloured=sys.stdout.isatty()), nl=False)
+
+
+def _hand_over(text: str, out: Path | None, force: bool, password: str | None, told: str) -> None:
+    """Onto the terminal, or into a file, of which ``told`` is said."""
+    if out is None or str(out) == "-":
+        _warn(password)
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    keep(out, text, force)
+    click.echo(f"{out}: {told}")
 
 
 def _warn(password: str | None) -> None:
