@@ -44,7 +44,7 @@ VOICE_S: Final = 0.01  # between two looks at what is said
 LEAST_S: Final = (
     1e-3  # between two looks at what is due: a time that is nearly over is not waited for in circles
 )
-LINGER_S: Final = 3.0  # until the end of a call is confirmed
+LINGER_S: Final = 5.5  # until the end of a call is confirmed, or believed without that (ice.telephony.states.Timing.release_s)
 
 #: Exit statuses: what became of a call.
 TALKED, FAULT, NOT_TAKEN, NOT_ALLOWED, INTERRUPTED = 0, 1, 3, 4, 130

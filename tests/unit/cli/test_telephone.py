@@ -118,6 +118,18 @@ class CallTests(SynchronousTestCase):
             self.assertEqual(desk.telephone.status(), status)
             self.assertEqual(desk.half_open(), 0)
 
+    def test_nobody_confirms(self) -> None:
+        """Who hangs up when the gateway has just died is told the end all the same, a little later."""
+        desk = Desk()
+        done = desk.begin(_talk(desk.telephone, "100", 1.0, None, ""), 1.0)
+        assert desk.exchange is not None
+        desk.exchange.kill()
+        desk.run(5.0)
+        self.assertNoResult(done)
+        desk.run(2.0)
+        self.successResultOf(done)
+        self.assertEqual((desk.board.named("over")[0]["cause"], desk.telephone.status()), ("hung-up", TALKED))
+
     def test_keys_after_the_answer(self) -> None:
         """Digits are pressed when the far side listens; a comma is a pause."""
         desk = Desk()
