@@ -156,6 +156,19 @@ class Divided(SynchronousTestCase):
             self.assertEqual(self.parts(Quorum.N_MINUS_1, exclusive, "ab", "cde"), [])
             self.assertEqual(self.parts(Quorum.N_MINUS_1, exclusive, "a", "b"), ["a", "b"])
 
+    def test_divided_while_handing_over(self) -> None:
+        """The leader is disabled, the group divides and the order changes, all in one moment: by the documented rule two lead until the ballots from before have expired; with `for` one."""
+        for exclusive, most in ((False, 2 * CYCLE_S), (True, 0.0)):
+            made = prompt(3, exclusive=exclusive)
+            made.network.delay_s = (0.01, 0.01)
+            made.configure(with_members(made.group, "abc", "a"))
+            made.partition("b", "ac")
+            made.configure(with_members(made.group, "cba"))
+            made.run(200)
+            self.assertEqual(made.forwarding(), ["c"])
+            self.assertLessEqual(longest(made.overlaps), most)
+            self.assertEqual(bool(made.overlaps), not exclusive)
+
     def one_way(self, *ways: str, exclusive: bool) -> World:
         """Of three, only these ways work, each written from-to, from three and a half cycles on."""
         made = prompt(exclusive=exclusive)
