@@ -11,13 +11,13 @@ from typing import Final
 from ice.errors import LocalError
 from ice.media import engage
 from ice.media.burst import BurstSender
-from ice.media.codecs import encoder as codec_encoder
 from ice.media.floor import POLICY_MAX_TX_S, Rules, transmit_limit
 from ice.media.payload_map import PayloadMap
+from ice.media.rtp import Talk, clip_alias
+from ice.media.voice import BITRATE, Voice
 from ice.mission.model import Group, GroupType
 
 FULL_LEVEL_PERCENT: Final = 100  # a level of the original's that changes nothing
-BITRATE: Final = 24_000  # bits per second, for a codec that wants to be told and whose number does not say
 
 
 def is_audio(group: Group) -> bool:
@@ -62,6 +62,28 @@ def gain(group: Group) -> float:
     return level * max(0.0, 1.0 + audio.output_gain_percent / 100)
 
 
+def voice_of(group: Group) -> Voice:
+    """How sound is coded on the group. Raises :class:`~ice.errors.LocalError` that names the group for an encoder that cannot be."""
+    audio = group.tx_audio
+    try:
+        coded = engage.encoder_of(audio.encoder)
+        framing_ms = coded.framing_ms(audio.framing_ms, audio.block_count)
+    except LocalError as error:
+        raise LocalError(f"group {group.name!r}: {error}") from None
+    return Voice(
+        coded.row.name,
+        coded.bitrate or BITRATE,
+        framing_ms,
+        audio.dtx,
+        payload_types(group),
+        not audio.no_hdr_ext,
+        audio.initial_header_burst,
+        audio.extension_send_interval,
+        audio.trailing_header_burst,
+        audio.reset_rtp_on_tx,
+    )
+
+
 def sender(
     group: Group, *, alias: str, priority: int = 0, emergency: bool = False, fec: bool = False
 ) -> tuple[BurstSender, int]:
@@ -73,28 +95,11 @@ def sender(
     audio = group.tx_audio
     if not audio.enabled:
         raise LocalError(f"group {group.name!r} is heard only: its txAudio.enabled is false")
+    voice = voice_of(group)
     try:
-        coded = engage.encoder_of(audio.encoder)
-        framing_ms = coded.framing_ms(audio.framing_ms, audio.block_count)
-        encoder = codec_encoder(
-            coded.row.name,
-            bitrate=coded.bitrate or BITRATE,
-            framing_ms=framing_ms,
-            fec=fec,
-            dtx=audio.dtx,
-        )
+        encoder = voice.encoder(fec=fec)
     except LocalError as error:
         raise LocalError(f"group {group.name!r}: {error}") from None
-    burst = BurstSender(
-        encoder,
-        alias=alias,
-        priority=priority,
-        emergency=emergency,
-        reset_each_burst=audio.reset_rtp_on_tx,
-        payload_types=payload_types(group),
-        extension=not audio.no_hdr_ext,
-        extension_first=audio.initial_header_burst,
-        extension_every=audio.extension_send_interval,
-        end_copies=audio.trailing_header_burst,
-    )
+    burst = voice.sender(encoder, Talk(clip_alias(alias), priority))
+    burst.emergency = emergency
     return burst, encoder.samples
