@@ -14,6 +14,7 @@ from ice.config.load import Loaded
 from ice.daemons import frame
 from ice.daemons.satellite import COMMON, SatelliteDaemon
 from ice.election.connect import state_folder
+from ice.election.service import Election
 from ice.net.addresses import Address
 from ice.observe.control_service import ControlService
 from ice.observe.control_socket import socket_path
@@ -67,7 +68,7 @@ class Daemon(SatelliteDaemon):
         add_metrics(self.metrics, self.gateway)
         if self.seat is not None:
             election = self.elect(self.seat, self.gateway)
-            self.gateway.guard(lambda: election.may_act)
+            self.gateway.guard(lambda: election.may_act, lambda: _heir(election))
         self.open_pages(
             settings.http.listen,
             "gateway.http.listen",
@@ -129,6 +130,12 @@ class Daemon(SatelliteDaemon):
             yield f"{settings.http.listen} shows who telephones to anybody who can reach it, without encryption"
         if self.passport.tls.credentials.certificate != self._shown:
             yield "calls go on under the certificate that was read at the start: restart the gateway before that expires"
+
+
+def _heir(election: Election) -> bool:
+    """Whether another member was heard in the last election that may lead."""
+    votes = election.tally.outcome.votes
+    return any(count >= 0 for id, count in votes.items() if id != election.own_id)
 
 
 def _seen(listen: Address | None) -> bool:

@@ -4,8 +4,11 @@ What is decided is decided in :mod:`ice.telephony.switchboard`; here its orders 
 :class:`~ice.telephony.seams.Lobby`'s: it is asked first whether something that a trunk reports is its own.
 
 **One of a group.** People write to a group of gateways; the active one answers (:meth:`Gateway.active`, :meth:`Gateway.standby`, :mod:`ice.election`). A standby has joined the group's stream and says nothing, and its trunks are *not started*: a
-call manager hands its calls to whoever has connected last. Who becomes a standby ends his calls on both sides (``takeover``), waits a moment for that to be confirmed, and lets the trunks go. Who becomes active starts
-his trunks, and adopts what they still have of a gateway that died.
+call manager hands its calls to whoever has connected last. Who becomes a standby with nobody to follow him ends his calls on both sides (``takeover``), waits a moment for that to be confirmed, and lets the trunks go. Who becomes active starts
+his trunks, and adopts what they still have of the gateway before him.
+
+**Hands off.** Who leads no more (he is stopped, stood still, or another has more votes) while another of the group is there to lead, touches nothing that this one takes up, or has already: lines that outlive a process are neither hung up nor are their
+people told anything. The next gateway finds these lines, goes on with those that were answered, and lets the others go. So an orderly change of gateways ends no call.
 
 **Trunks.** A trunk that goes down ends no call by itself: whether a call is over is for the trunk to say, which may find it again when it is back.
 
@@ -33,8 +36,9 @@ from ice.streams.interface import Datagram, Stream
 from ice.streams.rallypoint import RallypointNetwork
 from ice.telephony import messages
 from ice.telephony import trunk as trunking
-from ice.telephony.call import Lost, Side
+from ice.telephony.call import Lost, Released, Side
 from ice.telephony.causes import Cause
+from ice.telephony.loopback_trunk import LoopbackTrunk
 from ice.telephony.mailroom import Mailroom
 from ice.telephony.measures import Setups, measured
 from ice.telephony.plan import Rules
@@ -114,6 +118,8 @@ class Gateway(Service):
         self._wall = wall
         self._elected = elected
         self._may_act: Callable[[], bool] | None = None
+        self._heir: Callable[[], bool] = lambda: True
+        self._hands_off = False
         self._stream: Stream | None = None
         self._alarm = Alarm(reactor, self._tick)
         self._health: dict[str, bool] = {}
@@ -148,6 +154,7 @@ class Gateway(Service):
         if self.is_active:
             return
         self.is_active = True
+        self._hands_off = False
         now = self._reactor.seconds()
         self._no_trunk_since = now
         self._carry(self.board.set_active(True, now, self._wall()))
@@ -164,9 +171,11 @@ class Gateway(Service):
         self._log.info("active: taking calls by {trunks}", trunks=", ".join(self.trunks))
 
     def standby(self) -> Deferred[None]:
-        """End all calls (``takeover``) and let the trunks go; fires when that is done, within 1.8 s."""
+        """End all calls (``takeover``), or keep one's hands off them, and let the trunks go; fires when that is done, within 1.8 s."""
         if not self.is_active:
             return succeed(None)
+        self.is_active = False  # from here on, for whoever calls this again meanwhile
+        self._hands_off = self._may_act is not None and not self._may_act() and self._heir()
         if self._trunks_down():
             self._rests_until = self._reactor.seconds() + TRUNKS_REST_S
         done = self._retire(Cause.TAKEOVER)
@@ -189,9 +198,9 @@ class Gateway(Service):
         """The configuration is on this machine's disk, always."""
         return True
 
-    def guard(self, may_act: Callable[[], bool]) -> None:
-        """Ask ``may_act`` before anything that came is looked at; where it says no, it has called :meth:`standby` already."""
-        self._may_act = may_act
+    def guard(self, may_act: Callable[[], bool], heir: Callable[[], bool] = lambda: True) -> None:
+        """Ask ``may_act`` before anything that came is looked at; where it says no, it has called :meth:`standby` already. ``heir``: whether another of the group is there to lead."""
+        self._may_act, self._heir = may_act, heir
 
     # -- for people ----------------------------------------------------------------------------------------------------
 
@@ -235,6 +244,11 @@ class Gateway(Service):
     def ask(self, trunk: str, request: trunking.Request) -> None:
         """Ask a trunk for something; where it fails, the line is lost."""
         driver = self.trunks[trunk]
+        if self._hands_off and _outlives_us(driver):
+            self._reactor.callLater(
+                0, self.told, driver, trunking.Happened(request.call, Released(Side.LINE))
+            )
+            return
         try:
             driver.ask(request)
         except Exception:
@@ -334,7 +348,8 @@ class Gateway(Service):
         for order in orders:
             match order:
                 case Mail():
-                    self.mailroom.say(order)
+                    if not self._hands_off or not all(map(_outlives_us, self.trunks.values())):
+                        self.mailroom.say(order)
                 case AskTrunk(trunk, request):
                     self.ask(trunk, request)
                 case OpenSound():
@@ -460,3 +475,8 @@ class Gateway(Service):
         if self.records is not None:
             self.records.close()
         return left
+
+
+def _outlives_us(trunk: TrunkDriver) -> bool:
+    """Whether lines of this trunk stand when the process is gone, so that another gateway may take them up."""
+    return not isinstance(trunk, LoopbackTrunk)

@@ -1,10 +1,11 @@
-"""Two gateways of a server group, a call manager, and a person in a call: the gateway that has it is killed, the other goes on with it; then that one is stopped, and nothing is left on any side."""
+"""Two gateways of a server group, a call manager, and a person in a call: the gateway that has it is killed, the other goes on with it; that one hands it back when it is stopped; and the last one's stop leaves nothing on any side."""
 
 import json
 import secrets
 import signal
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,7 +20,7 @@ from ice.testing.exchange import Exchange
 from ice.testing.site import Site, free_ports
 
 from .conftest import Program
-from .test_asterisk import until
+from .test_asterisk import until, wait
 from .test_voice import events
 
 Start = Callable[..., Program]
@@ -34,6 +35,7 @@ class Member:
 
     program: Program
     port: int
+    again: Callable[[], Program]  #: starts it once more
 
     @property
     def status(self) -> dict[str, Any]:
@@ -78,8 +80,8 @@ def group_of(start: Start, site: Site, exchange: Exchange, secret: str) -> tuple
                 f'[[gateway.trunks]]\nname = "pbx"\nurl = "{exchange.url}"\npassword_file = "password"\n'
             )
         words = ("twistd", "-n", "--pidfile=", "ice-gateway", "--config", member.config)
-        program = start(*words, env={"XDG_STATE_HOME": str(site.folder / f"{member.name}-state")})
-        found.append(Member(program, port))
+        again = partial(start, *words, env={"XDG_STATE_HOME": str(site.folder / f"{member.name}-state")})
+        found.append(Member(again(), port, again))
     return group, found
 
 
@@ -109,11 +111,23 @@ async def test_a_gateway_dies(start: Start, tmp_path: Path) -> None:
         line = exchange.line("100")
         assert line in channels
         await until(lambda: second.status["calls"][0]["sound"]["line_s"] > 0.5, "the line is heard", SLOW_S)
+        first.program = first.again()
+        await until(
+            lambda: first.status.get("state") == "standby" and not first.status["why_not_ready"],
+            "the first is back",
+            SLOW_S,
+        )
+        await wait(3 * CYCLE_S)  # until it is heard, and known to be able to lead
         second.program.process.send_signal(signal.SIGTERM)
+        await until(lambda: first.talking > 50, "ada goes on by the first again", SLOW_S)
+        assert (events(call, "over"), exchange.line("100")) == ([], line)
+        await until(lambda: second.program.process.poll() is not None, "the second has gone", SLOW_S)
+        await wait(4 * CYCLE_S)  # until its last ballot is over
+        first.program.process.send_signal(signal.SIGTERM)
         await until(lambda: call.process.poll() is not None, "ada's program ends", SLOW_S)
         (over,) = events(call, "over")
         assert over["cause"] == "takeover"  # who stops in a group has resigned first
-        await until(lambda: second.program.process.poll() is not None, "the gateway has gone", SLOW_S)
+        await until(lambda: first.program.process.poll() is not None, "the gateway has gone", SLOW_S)
         await until(lambda: not exchange.half_open, f"nothing is left: {exchange.half_open}", SLOW_S)
     finally:
         await exchange.close()
