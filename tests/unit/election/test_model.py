@@ -305,11 +305,14 @@ QUICK = settings(
     print_blob=True,
 )
 
+# The promise that matters most; so much finds most faults of an engine, and test_counterexamples the others.
+THOROUGH = settings(QUICK, max_examples=120, stateful_step_count=30)
+
 
 class Model(SynchronousTestCase):
     def test_clocks_agree(self) -> None:
         """With `for` and clocks within the margin two never lead, and one leads when all is well."""
-        run_state_machine_as_test(ClocksAgree, settings=QUICK)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(ClocksAgree, settings=THOROUGH)  # type: ignore[no-untyped-call]
 
     def test_delays_are_short(self) -> None:
         """With `for` and delays within the margin two never lead, whatever clocks do."""
