@@ -8,7 +8,7 @@ call manager hands its calls to whoever has connected last. Who becomes a standb
 his trunks, and adopts what they still have of the gateway before him.
 
 **Hands off.** Who leads no more (he is stopped, stood still, or another has more votes) while another of the group is there to lead, touches nothing that this one takes up, or has already: lines that outlive a process are neither hung up nor are their
-people told anything. The next gateway finds these lines, goes on with those that were answered, and lets the others go. So an orderly change of gateways ends no call.
+people told anything. The next gateway finds these lines, and goes on with those that were answered; the others end. So an orderly change of gateways ends no call that stands.
 
 **Trunks.** A trunk that goes down ends no call by itself: whether a call is over is for the trunk to say, which may find it again when it is back.
 
@@ -175,7 +175,11 @@ class Gateway(Service):
         if not self.is_active:
             return succeed(None)
         self.is_active = False  # from here on, for whoever calls this again meanwhile
-        self._hands_off = self._may_act is not None and not self._may_act() and self._heir()
+        if self._may_act is not None and not self._may_act() and self._heir():
+            for line in self.board.lines:
+                if line.answered is None:  # the next one lets it go anyway; its person need not wait for that
+                    self._lost(line.id, Cause.TAKEOVER)
+            self._hands_off = True
         if self._trunks_down():
             self._rests_until = self._reactor.seconds() + TRUNKS_REST_S
         done = self._retire(Cause.TAKEOVER)
