@@ -73,6 +73,7 @@ class AsteriskTrunk:
         self._ring_s = ring_s
         self._wall = wall
         self._chance = chance
+        self._before: Counter[str] = Counter()  # of engines that are no more
         self._rest: AriRest | None = None
         self._events: AriEvents | None = None
         self._reports: deque[Report] = deque()
@@ -91,7 +92,7 @@ class AsteriskTrunk:
     def counters(self) -> Counter[str]:
         """What came and led to nothing, or was refused, by where and why: ``ari-…``, ``event-…``, ``sound-…``."""
         found: Counter[str] = Counter()
-        engine = self.engine.counters if self.engine is not None else Counter[str]()
+        engine = self._before + (self.engine.counters if self.engine is not None else Counter[str]())
         for prefix, counter in (
             ("ari", engine),
             ("event", self.reader.ignored),
@@ -119,7 +120,7 @@ class AsteriskTrunk:
         self._events.start()
 
     def stop(self) -> Deferred[None]:
-        """Let go of Asterisk: requests that are under way get a second more; fires when nothing is left in the reactor.
+        """Let go of Asterisk: requests and ends that are under way get a second more; fires when nothing is left in the reactor.
 
         Calls are not ended by this: whoever stops the gateway has hung them up, and where it could not, the next one finds them.
         """
@@ -127,7 +128,7 @@ class AsteriskTrunk:
         if events is None:
             return succeed(None)
         quiet: Deferred[None] = succeed(None)
-        if self._asked:
+        if self._busy:
             quiet = self._quiet = Deferred()
             late = self._reactor.callLater(LAST_WORDS_S, self._hush, quiet)
             quiet.addBoth(lambda _: late.cancel() if late.active() else None)
@@ -221,6 +222,13 @@ class AsteriskTrunk:
         if self._reports and self._telling is None:
             self._telling = self._reactor.callLater(0, self._tell)
         self._arm()
+        if self._quiet is not None and not self._busy:
+            self._hush(self._quiet)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether something is under way that should not be broken off."""
+        return bool(self._asked) or (self.engine is not None and self.engine.ending > 0)
 
     def _say(self, ask: ari.Ask, tag: Tag) -> None:
         if self._rest is None:
@@ -231,12 +239,10 @@ class AsteriskTrunk:
 
     def _answered(self, reply: Reply, asked: Deferred[Reply], ask: ari.Ask, tag: Tag) -> None:
         self._asked.discard(asked)
-        self.requests[str(reply.status or "unanswered")] += 1
+        self.requests[reply.kind] += 1
         if not reply.good and reply.status not in (404, 409):
             self._log.debug("trunk {trunk}: {ask}: {reply}", trunk=self.name, ask=str(ask), reply=str(reply))
         self._feed(lambda engine, now: engine.answered(tag, reply, now))
-        if not self._asked and self._quiet is not None:
-            self._hush(self._quiet)
 
     def _tell(self) -> None:
         self._telling = None
@@ -274,11 +280,14 @@ class AsteriskTrunk:
             quiet.callback(None)
 
     def _close(self, events: AriEvents) -> Deferred[None]:
+        self._tell()
         rest, self._rest = self._rest, None
         waits: list[Deferred[Any]] = [events.stop(), self.sockets.stop()]
         if rest is not None:
             waits.append(rest.close())
-        self.engine = None
+        if self.engine is not None:
+            self._before.update(self.engine.counters)
+            self.engine = None
         for timer in (self._timer, self._telling):
             if timer is not None:
                 timer.cancel()

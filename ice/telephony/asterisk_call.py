@@ -22,6 +22,7 @@ MEDIA_WITHIN_S: Final = 5.0  # Asterisk connects in 2 ms, or gives up after 2 s
 REMOVE_AGAIN_S: Final = 0.5  # doubled at each try, up to
 REMOVE_SLOWEST_S: Final = 8.0
 REMOVE_TRIES: Final = 12  # more than a minute
+STATUSES: Final = (200, 204, 400, 401, 403, 404, 409, 422, 500, 503)  # that ARI documents
 SAME_KEY_S: Final = 1.0  # the sound's connection and the events tell the same key within milliseconds
 
 
@@ -63,6 +64,13 @@ class Reply:
     def good(self) -> bool:
         """It was done."""
         return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def kind(self) -> str:
+        """The status as one word of few, for counters."""
+        if self.status is None:
+            return "unanswered"
+        return str(self.status) if self.status in STATUSES else f"{self.status // 100}xx"
 
     def __str__(self) -> str:
         """For people."""
@@ -110,6 +118,7 @@ class Line:
     bridge_up: bool = False
     media: MediaLeg | None = None
     medias: int = 0  #: channels of sound that it has had
+    media_at: float | None = None  #: when the next is asked for
     target: Target | None = None
     targets: int = 0
     rang: bool = False
@@ -130,6 +139,12 @@ class Line:
     def outgoing(self) -> bool:
         """Whether we place it."""
         return self.direction is Direction.OUTGOING
+
+    @property
+    def dues(self) -> list[float]:
+        """When something is to be done about it by the clock."""
+        until = self.target.until if self.target is not None else None
+        return [due for due in (self.ending, self.lost_by, self.media_at, until) if due is not None]
 
     def memo(self, handed: str = "") -> Memo:
         """The note for its channel."""

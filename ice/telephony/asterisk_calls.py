@@ -75,6 +75,7 @@ from ice.telephony.trunk import (
 LINE: Final = Side.LINE
 LET_GO_S: Final = 3.0  # for a channel that was told to hang up; a gateway waits 5 s
 MEDIA_MAX: Final = 4  # channels of sound that one call may have: the first, and three that broke
+MEDIA_AGAIN_S: Final = 1.0
 TRANSFER_S: Final = 14.0  # a gateway waits 15 s for an outcome
 CALLS_MAX: Final = 1_024
 PAIRS_MAX: Final = 1_024
@@ -93,7 +94,6 @@ class AsteriskCalls(ABC):
         self.health = Health(False, "not connected yet")
         #: What came and led to nothing, or should not have been, by reason.
         self.counters: Counter[str] = Counter()
-        self.keys = Counter[str]()  #: keys told twice, by the way that was second
         self._wall = wall
         self._new_id = new_id
         self._linked = False
@@ -111,12 +111,8 @@ class AsteriskCalls(ABC):
     @property
     def deadline(self) -> float | None:
         """When :meth:`tick` has something to do next."""
-        dues = self.debris.dues
-        for line in self._lines.values():
-            dues += [due for due in (line.ending, line.lost_by) if due is not None]
-            if line.target is not None:
-                dues.append(line.target.until)
-        return min(dues, default=None)
+        dues = [due for line in self._lines.values() for due in line.dues]
+        return min(self.debris.dues + dues, default=None)
 
     def call_of(self, media: UUID) -> UUID | None:
         """Whose sound comes by the connection of this UUID."""
@@ -269,7 +265,7 @@ class AsteriskCalls(ABC):
     def answered(self, tag: Tag, reply: Reply, now: float) -> list[Output]:
         """What came of a request."""
         if not reply.good and tag.step not in (Step.SAY, Step.REMOVE):
-            self.counters[f"{tag.step.value}-{reply.status or 'unanswered'}"] += 1
+            self.counters[f"{tag.step.value}-{reply.kind}"] += 1
         match tag.step:
             case Step.CHANNELS | Step.BRIDGES | Step.MEMO:
                 self._looked(tag, reply, now)
@@ -295,6 +291,10 @@ class AsteriskCalls(ABC):
                 self._finish(line, Lost(LINE), now)
             elif line.target is not None and now >= line.target.until:
                 self._transfer_failed(line, Cause.NO_ANSWER, now)
+            elif line.media_at is not None and now >= line.media_at:
+                line.media_at = None
+                if self._linked and line.ending is None:
+                    self._prepare(line)
         self.debris.tick(now)
         return self._flush()
 
@@ -398,8 +398,6 @@ class AsteriskCalls(ABC):
         keys = self._keys.setdefault(line.id, Keys())
         if keys.take(digit, source, now):
             self._happened(line.id, Presses(LINE, digit))
-        else:
-            self.keys[source] += 1
 
     # -- putting a call together ---------------------------------------------------------------------------------------
 
@@ -410,6 +408,7 @@ class AsteriskCalls(ABC):
             bridge = self.names.bridge(line.id)
             self._say(ari.make_bridge(bridge, bridge), Step.BRIDGE, line, bridge)
         if line.media is None:
+            line.media_at = None
             line.medias += 1
             uuid = self._new_id()
             line.media = MediaLeg(self.names.media(line.id, line.medias), uuid=uuid)
@@ -484,12 +483,13 @@ class AsteriskCalls(ABC):
                 self.debris.channel(tag.id, Cause.FAILED.q850, now)
 
     def _media_failed(self, line: Line, reply: Reply, now: float) -> None:
-        if self._linked or not line.answered:
-            self._drop_media(line, now)
-            cause = Cause.MEDIA_LOST if line.answered else ari.refusal(reply.status)
-            self._finish(line, self._failure(line, cause), now)
-        else:  # all of it is away: it is asked for again when the WebSocket is back
-            self._drop_media(line, now)
+        self._drop_media(line, now)
+        if not line.answered:
+            self._finish(line, self._failure(line, ari.refusal(reply.status)), now)
+        elif reply.status is None and line.medias < MEDIA_MAX:
+            line.media_at = now + MEDIA_AGAIN_S  # it may be about to be gone: that will be seen, or not
+        elif self._linked:
+            self._finish(line, HangsUp(LINE, Cause.MEDIA_LOST), now)
 
     def _media_lost(self, line: Line, now: float) -> None:
         self.counters["media-lost"] += 1

@@ -46,6 +46,11 @@ class AsteriskEngine(AsteriskCalls):
         return len(self._pairs) // 2
 
     @property
+    def ending(self) -> int:
+        """Calls that were hung up, and whose end has not been confirmed yet."""
+        return sum(line.ending is not None for line in self._lines.values())
+
+    @property
     def deadline(self) -> float | None:
         """When :meth:`tick` has something to do next."""
         dues = [due for due in (super().deadline, self._list_at) if due is not None]
