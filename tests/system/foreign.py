@@ -131,6 +131,12 @@ class Way:
         return file
 
 
+def listening(session: Path, sound: Path) -> list[str]:
+    """What ffmpeg is told to hear a session, and write 48 kHz without a header."""
+    words = f"-hide_banner -loglevel warning -protocol_whitelist file,udp,rtp -i {session} -ac 1 -ar 48000 -f s16le -flush_packets 1 -y {sound}"
+    return shlex.split(words)
+
+
 @attrs.frozen
 class Stage:
     """Four hosts: foreign senders, ours, ffmpeg's receivers, GStreamer's receivers."""
@@ -159,8 +165,8 @@ class Stage:
 
     def ffmpeg_hears(self, way: Way) -> Program:
         """Hear as ffmpeg does; the sound, without a header, is in ``NAME-ffmpeg.pcm``."""
-        words = f"-hide_banner -loglevel warning -protocol_whitelist file,udp,rtp -i {way.session(self.folder)} -ac 1 -ar 48000 -f s16le -flush_packets 1 -y {self.sound(way, 'ffmpeg')}"
-        return self.start(*self.hosts[2].command("ffmpeg", *shlex.split(words)))
+        words = listening(way.session(self.folder), self.sound(way, "ffmpeg"))
+        return self.start(*self.hosts[2].command("ffmpeg", *words))
 
     def gstreamer_says(self, way: Way, file: Path) -> Program:
         """Talk as GStreamer does."""

@@ -13,6 +13,7 @@ import attrs
 
 from ice.cli.speech import SPEECH
 from ice.media import quality, wav
+from ice.media.payload import Pcm
 from ice.security.certificates import Role
 from ice.testing.site import Site, free_ports
 
@@ -56,11 +57,7 @@ class Server:
         return {"XDG_STATE_HOME": str(self.state)}
 
     def ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=2) as page:
-                return bool(page.status == 200)
-        except OSError:
-            return False
+        return is_ready(self.http_port)
 
     def status(self) -> dict[str, Any]:
         """What it says of itself; empty while it does not."""
@@ -153,8 +150,22 @@ def stage_in(start: Start, run: Run, folder: Path) -> Stage:
     return Stage(start, run, folder, place, streams)
 
 
+def alike(said: Pcm, heard: Pcm, name: str) -> None:
+    """What was heard is what was said, each syllable of it."""
+    likeness = quality.compare(said, heard)
+    assert likeness.coverage > WHOLE, (name, likeness)
+    assert likeness.score > ALIKE, (name, likeness)
+
+
 def whole(said: Path, heard: Path) -> None:
-    """What a listener's loudspeaker has said is what the talker said, each syllable of it."""
-    likeness = quality.compare(wav.read(said), wav.read(heard))
-    assert likeness.coverage > WHOLE, (heard.name, likeness)
-    assert likeness.score > ALIKE, (heard.name, likeness)
+    """The same of files."""
+    alike(wav.read(said), wav.read(heard), heard.name)
+
+
+def is_ready(http_port: int) -> bool:
+    """Whether a daemon says so of itself."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/readyz", timeout=2) as page:
+            return bool(page.status == 200)
+    except OSError:
+        return False

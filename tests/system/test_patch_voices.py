@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 
 from ice.media import wav
+from ice.security.certificates import Role
+from ice.testing.site import free_ports
 
 from .conftest import Program, programs, runner
-from .patches import Server, Stage, stage_in, whole
+from .foreign import LEAD_S, PCMU, Way, listening, missing
+from .patches import Server, Stage, alike, is_ready, stage_in, whole
+from .test_missions import OBSTACLE
 from .test_voice import wait_until
 
 GROUPS = ("Red", "Blue", "Green")
@@ -120,6 +125,30 @@ def test_all_directions(party: Party) -> None:
     # On each its own talker and the two others.
     assert party.counts() == {f"{e} {group}": 3 for e in ("began", "ended") for group in GROUPS}
     assert party.save()[1]["refused"] == {group: {} for group in GROUPS}
+
+
+@pytest.mark.skipif(bool(missing("ffmpeg")), reason="ffmpeg is not installed (apt install ffmpeg)")
+@pytest.mark.skipif(bool(OBSTACLE), reason=OBSTACLE)
+def test_a_receiver_beyond_a_reflector(party: Party) -> None:
+    """Blue goes on to a multicast group, where ffmpeg hears it: what is said on Red in Opus, sealed, comes there as plain G.711."""
+    stage, way = party.stage, Way("blue", PCMU, 77)
+    member = stage.place.site.issue("reflector", Role.SATELLITE)
+    [http_port] = free_ports(1)
+    rule = f'[[reflector.rules]]\nstream = "{stage.streams["Blue"]}"\nrx = "{way.group}:{way.port}"\n'
+    with member.config.open("a") as file:
+        file.write(f'\n[reflector.http]\nlisten = "127.0.0.1:{http_port}"\n{rule}')
+    heard = stage.folder / "ffmpeg.pcm"
+    ffmpeg = stage.start("ffmpeg", *listening(way.session(stage.folder), heard))
+    reflector = stage.start("twistd", "-n", "--pidfile=", "ice-reflector", "--config", member.config)
+    spoken = wav.read(stage.folder / "said.wav")
+    wav.write(stage.folder / "lead.wav", np.concatenate((np.zeros(round(LEAD_S * 48_000), np.int16), spoken)))
+    wait_until(lambda: is_ready(http_port), "the reflector is ready", reflector)
+    party.say("Red", "lead.wav")
+    wait_until(lambda: heard.exists() and heard.stat().st_size > 2 * len(spoken), "ffmpeg hears it", ffmpeg)
+    time.sleep(0.2)
+    alike(spoken, np.fromfile(heard, "<i2"), "ffmpeg")
+    ffmpeg.end(signal.SIGKILL)  # it would wait for one more packet
+    reflector.end()
 
 
 def test_switched_while_somebody_talks(party: Party) -> None:
