@@ -186,8 +186,8 @@ class World:
         self.take(self.engine.answered(say.tag, reply or real, self.now))
         return say
 
-    def hear(self) -> None:
-        fact = self.manager.events.pop(0)
+    def hear(self, index: int = 0) -> None:
+        fact = self.manager.events.pop(index)
         if self.linked:
             self.take(self.engine.fact(fact, self.now))
 
@@ -379,7 +379,9 @@ class Calls(SynchronousTestCase):
                         done=fate < 0.94,
                     )
             elif what < 10 and world.manager.events:
-                world.hear()
+                world.hear(
+                    chance.randrange(min(3, len(world.manager.events))) if chance.random() < 0.1 else 0
+                )
             elif what == 10:
                 dialled.append(world.dial(chance.choice(["100", "1;2"])))
             elif what == 11:
