@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.system.conftest import BIN, clean_environment
 from tests.system.test_asterisk import Gateway, until
 
 reactor: Any = installed
+OPENSSL = shutil.which("openssl") or "openssl"
 
 
 class Pbx:
@@ -73,6 +75,20 @@ async def test_checklist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "TLS failed" in stranger.found
     (name,) = await pbx.bad(url=f"https://127.0.0.1:{pbx.port}")
     assert "another name" in name.found
+    alone = Exchange(
+        reactor, password=pbx.secret
+    )  # a certificate that vouches for itself, as the example has it
+    making = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=pbx -addext subjectAltName=DNS:localhost"
+    pem, key = tmp_path / "self.pem", tmp_path / "self.key"
+    _, said, status = await getProcessOutputAndValue(
+        OPENSSL, [*making.split(), "-keyout", str(key), "-out", str(pem)]
+    )
+    assert status == 0, said
+    port = alone.listen(tls=DefaultOpenSSLContextFactory(str(key), str(pem)))
+    assert [r.subject for r in await pbx.bad(url=f"https://localhost:{port}", authority=pem)] == [
+        "trunk pbx application"
+    ]
+    await alone.close()
     (closed,) = await pbx.bad(url="https://localhost:1")
     assert "refused" in closed.found
     wrong = tmp_path / "wrong"
