@@ -46,7 +46,7 @@ from ice.net.clock import Clock
 NEVER: Final = math.inf
 COPY_S: Final = 0.02  # between copies of a resignation: longer than a burst of losses in a switch's queue
 REST_CYCLES: Final = 3.0
-SLOTS: Final = 40  # in a slow cycle: elections of this machine whose moments are near each other are held together, which wakes processors more rarely
+SLOTS: Final = 16  # in a slow cycle: elections of this machine whose moments are near each other are held together, which wakes processors more rarely
 
 
 @attrs.frozen
