@@ -255,7 +255,10 @@ class AsteriskTrunk:
                     state="up" if report.up else "down",
                     why=report.why,
                 )
-            self._ears.told(self, report)
+            try:
+                self._ears.told(self, report)
+            except Exception:  # the others are told all the same
+                self._log.failure("trunk {trunk}: nobody could bear a report", trunk=self.name)
         if self._reports and self._telling is None:
             self._telling = self._reactor.callLater(0, self._tell)
 
