@@ -293,7 +293,9 @@ async def crash(found: Stage, seconds: float) -> None:
         ready_s = RESTART_S + await found.until(server.ready, "it is ready")
         await talking
     back = min(at for at in far.at.values() if at > killed + RESTART_S)
-    print(f"from kill -9 to sound again, RestartSec {RESTART_S} s included: {back - killed:.2f} s; ready after {ready_s:.2f} s")
+    print(
+        f"from kill -9 to sound again, RestartSec {RESTART_S} s included: {back - killed:.2f} s; ready after {ready_s:.2f} s"
+    )
 
 
 async def many(found: Stage, seconds: float) -> None:
