@@ -133,9 +133,9 @@ class Daemon(SatelliteDaemon):
 
 
 def _heir(election: Election) -> bool:
-    """Whether another member was heard in the last election that may lead."""
+    """Whether another member was heard in the last election that may lead, or nothing is known of any: whoever stood still knows nothing of who leads by now."""
     votes = election.tally.outcome.votes
-    return any(count >= 0 for id, count in votes.items() if id != election.own_id)
+    return not votes or any(count >= 0 for id, count in votes.items() if id != election.own_id)
 
 
 def _seen(listen: Address | None) -> bool:

@@ -42,7 +42,7 @@ def door_of(settings: TrunkSettings) -> Door:
 class AsteriskTrunk:
     """A :class:`~ice.telephony.trunk.Trunk` by an Asterisk; see the module docstring. What it has to tell is told to ``ears``.
 
-    ``ring_s`` is how long the gateway lets a number ring. Files are read by :meth:`start`.
+    ``ring_s`` is how long the gateway lets a number ring; ``may_ask`` is asked before each request: a gateway that stood still, and is replaced, must not touch what another has taken up. Files are read by :meth:`start`.
     """
 
     _log = Logger()
@@ -56,6 +56,7 @@ class AsteriskTrunk:
         ring_s: float = 60.0,
         wall: Callable[[], float] = time.time,
         chance: random.Random | None = None,
+        may_ask: Callable[[], bool] = lambda: True,
     ) -> None:
         self.settings = settings
         self.name = settings.name
@@ -73,6 +74,7 @@ class AsteriskTrunk:
         self._ring_s = ring_s
         self._wall = wall
         self._chance = chance
+        self._may_ask = may_ask
         self._before: Counter[str] = Counter()  # of engines that are no more
         self._rest: AriRest | None = None
         self._events: AriEvents | None = None
@@ -231,7 +233,7 @@ class AsteriskTrunk:
         return bool(self._asked) or (self.engine is not None and self.engine.ending > 0)
 
     def _say(self, ask: ari.Ask, tag: Tag) -> None:
-        if self._rest is None:
+        if self._rest is None or not self._may_ask():
             return  # stopped: what is left over is found by the next one
         asked = self._rest.ask(ask)
         self._asked.add(asked)

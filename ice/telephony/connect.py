@@ -36,7 +36,9 @@ def trunk_of(settings: TrunkSettings, reactor: Any, rules: Rules, wall: Callable
     if settings.kind == LOOPBACK:
         return lambda ears: LoopbackTrunk(settings.name, reactor, ears, rate=settings.rate)
     door_of(settings)  # complains now
-    return lambda ears: AsteriskTrunk(settings, reactor, ears, ring_s=rules.timing.ring_s, wall=wall)
+    return lambda ears: AsteriskTrunk(
+        settings, reactor, ears, ring_s=rules.timing.ring_s, wall=wall, may_ask=ears.may_ask
+    )
 
 
 def records_of(settings: GatewaySettings, folder: Path, unix_s: float) -> RecordStore | None:

@@ -235,6 +235,10 @@ class Post:
             talk.closing = True
             self._drop_if_done(call, talk, now)
 
+    def forget(self, call: UUID) -> None:
+        """Be done with a call at once, as if nothing had ever been said of it: another end goes on with it."""
+        self._talks.pop(call, None)
+
     # -- theirs
 
     def receive(

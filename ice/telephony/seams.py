@@ -61,5 +61,12 @@ class Lobby(Protocol):
         """End all calls; fires when all lines have let go, or would not."""
 
 
-MakeTrunk: TypeAlias = Callable[[trunking.Ears], TrunkDriver]
+class Listening(trunking.Ears, Protocol):
+    """Who is told by trunks: a gateway."""
+
+    def may_ask(self) -> bool:
+        """Whether call managers may be asked for anything now: not by a gateway whose place another takes."""
+
+
+MakeTrunk: TypeAlias = Callable[[Listening], TrunkDriver]
 """Makes a trunk that tells a gateway what happens."""

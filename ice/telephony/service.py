@@ -176,15 +176,21 @@ class Gateway(Service):
             return succeed(None)
         self.is_active = False  # from here on, for whoever calls this again meanwhile
         if self._may_act is not None and not self._may_act() and self._heir():
-            for line in self.board.lines:
-                if line.answered is None:  # the next one lets it go anyway; its person need not wait for that
-                    self._lost(line.id, Cause.TAKEOVER)
-            self._hands_off = True
+            self._leave_to_another()
         if self._trunks_down():
             self._rests_until = self._reactor.seconds() + TRUNKS_REST_S
         done = self._retire(Cause.TAKEOVER)
         self._log.info("standby: taking no calls")
         return done
+
+    def _leave_to_another(self) -> None:
+        """Keep one's hands off lines that another gateway takes up."""
+        for line in self.board.lines:
+            if line.answered is None:  # the next one lets it go anyway; its person need not wait for that
+                self._lost(line.id, Cause.TAKEOVER)
+        self._hands_off = True
+        lasting = [name for name, trunk in self.trunks.items() if _outlives_us(trunk)]
+        self._carry(self.board.abandon(lasting, self._reactor.seconds(), self._wall()))
 
     def ready(self) -> str | None:
         """None where it could work, else why not; see the module's docstring."""
@@ -259,6 +265,11 @@ class Gateway(Service):
             self._log.failure("trunk {trunk} failed over a request", trunk=trunk)
             lost = trunking.Happened(request.call, Lost(Side.LINE))
             self._reactor.callLater(0, self.told, driver, lost)
+
+    def may_ask(self) -> bool:
+        """Whether call managers may be asked for anything now; see *Hands off*."""
+        self.look()
+        return not self._hands_off
 
     def say(self, trunk: str, call: UUID, samples: bytes) -> None:
         """Say 20 ms to a line."""
@@ -352,8 +363,7 @@ class Gateway(Service):
         for order in orders:
             match order:
                 case Mail():
-                    if not self._hands_off or not all(map(_outlives_us, self.trunks.values())):
-                        self.mailroom.say(order)
+                    self.mailroom.say(order)
                 case AskTrunk(trunk, request):
                     self.ask(trunk, request)
                 case OpenSound():

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
@@ -248,6 +248,21 @@ class Switchboard(Endpoint[_Entry, Order]):
         self._found.clear()
         for entry in list(self._calls.values()):
             orders += self._feed(entry, life.Stopped(cause), now, unix_s)
+        return orders
+
+    def abandon(self, trunks: Collection[str], now: float, unix_s: float) -> list[Order]:
+        """Leave the answered calls of these trunks to another gateway, which finds their lines: nothing is said and nothing asked, and whoever finds them may be we ourselves."""
+        orders: list[Order] = []
+        for entry in list(self._calls.values()):
+            call = entry.call
+            if entry.trunk not in trunks or not call.answered or call.over:
+                continue
+            del self._calls[call.id]
+            self._post.forget(call.id)
+            self.ended[Cause.TAKEOVER] += 1
+            record = entry.record.over(call, life.Ended(Cause.TAKEOVER, None), unix_s - now)
+            orders += [Record(attrs.evolve(record, ended=unix_s)), CloseSound(call.id)]
+        self._found.clear()
         return orders
 
     def end(self, call: UUID, cause: Cause, now: float, unix_s: float) -> list[Order]:

@@ -434,6 +434,7 @@ class Elected(SynchronousTestCase):
         self.successResultOf(done)
         self.assertEqual([each.call for each in trunk.of(HangUp)], [ringing])
         self.assertEqual((trunk.stops, gateway.mailroom.counts["said"]), (1, said))
+        self.assertEqual((gateway.may_ask(), other.may_ask()), (False, True))
         self.assertEqual(self.site["bob"].causes, [Cause.TAKEOVER])
         self.assertEqual([line.id for line in other.board.lines], [id])
         self.site.wait(8.0)
