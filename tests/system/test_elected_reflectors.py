@@ -306,13 +306,13 @@ def test_ballots_filtered(scene: Scene) -> None:
 
 
 def test_divided(scene: Scene) -> None:
-    """The leader hears the speech, and neither the Rallypoint nor the others: another goes on; what the first could not get rid of comes late or never, and not twice."""
+    """The leader hears the speech, and neither the Rallypoints nor the others: another goes on; what the first could not get rid of comes late or never, and not twice."""
     roads, port = scene.stage.town.roads, "port101"
 
     def blocked(there: bool) -> None:
         state = "0" if there else "3"  # disabled, forwarding
         command("bridge", "-n", scene.ballots.switch, "link", "set", "dev", port, "state", state)
-        (roads.cut if there else roads.heal)("s1", "rp1")
+        (roads.cut_many if there else roads.heal_many)([("s1", "rp1"), ("s1", "rp2")])
 
     assert scene.gap_s(lambda: blocked(True), lambda: scene.until_leads("a2")) < BOUND_S
     assert scene.gap_s(lambda: blocked(False), lambda: scene.until_leads("a1"), late=True) < BOUND_S
