@@ -1,10 +1,11 @@
 """The assembly of the gateway: what is wrong is said in lines, a reload that cannot be is refused, and the order of start and stop."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 from ice.config.load import Loaded, load
-from ice.daemons.gateway import Daemon, Options, makeService
+from ice.daemons.gateway import Daemon, Options, _heir, makeService
 from ice.errors import LocalError
 from ice.security.certificates import Role
 from ice.streams.connect import Passport
@@ -79,6 +80,22 @@ class Making(Case):
         self.file.write_text(TEXT + "[gateway.records]\nkeep_days = 0\n")
         self.assertIsNone(self.daemon().gateway.records)
         self.assertFalse(path.exists())
+
+
+class Heirs(Case):
+    def test_heir(self) -> None:
+        """Another is there to lead where one was heard that may; and perhaps one is where nothing is known."""
+
+        def heir(**votes: int) -> bool:
+            election: Any = SimpleNamespace(
+                own_id="us", tally=SimpleNamespace(outcome=SimpleNamespace(votes=votes))
+            )
+            return _heir(election)
+
+        self.assertEqual(
+            [heir(us=3), heir(us=3, them=2), heir(us=3, them=0), heir(us=3, them=-1), heir()],
+            [False, True, True, False, True],
+        )
 
 
 class Living(Case):

@@ -186,6 +186,23 @@ class Incoming_(SynchronousTestCase):
 
 
 class Trouble(SynchronousTestCase):
+    def test_left_to_another(self) -> None:
+        """Calls that another gateway takes up are forgotten without a word to anybody; those that ring, and other trunks' ones, stay."""
+        world = World("ada", "bob")
+        answered, ringing = world.dial("ada", "100"), world.dial("bob", "103")
+        world.wait(1.0)
+        self.assertEqual(world.board.abandon(["other"], world.now, world.unix), [])
+        orders = world.board.abandon(["loopback"], world.now, world.unix)
+        (record,) = [each.record for each in orders if isinstance(each, switchboard.Record)]
+        self.assertEqual((record.id, record.cause, record.ended), (answered, Cause.TAKEOVER, world.unix))
+        self.assertEqual({type(each) for each in orders}, {switchboard.Record, switchboard.CloseSound})
+        self.assertEqual([call.id for call in world.board.calls], [ringing])
+        world.to_board(orders)
+        found = trunk.Found(answered, Direction.OUTGOING, "100", uuid5(SPACE, "ada"), world.unix - 1.0)
+        world.to_board(world.board.report("loopback", found, world.now, world.unix))
+        world.wait(1.0)
+        self.assertEqual({call.id for call in world.board.calls}, {answered, ringing})
+
     def test_takeover(self) -> None:
         """A gateway that is active no more ends everything; nothing rings on."""
         world = World("ada", "bob")
