@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from ice.config.load import Loaded, load
 from ice.daemons import frame
 from ice.net.notify import Notifier
 from ice.observe.logs import LogOutput
+from ice.security.certificates import Role
 from ice.security.files import KEY_MODE
 from ice.security.minting import certificate_pem, key_pem
+from ice.security.trust import Credentials
+from ice.streams.connect import Passport
+from ice.streams.rallypoint import RallypointNetwork
+from ice.testing.network import MemoryDialler, MemoryRallypoint, network_on
+from tests.unit.reflector.test_service import A
 from tests.unit.security import wire
 
 
@@ -64,6 +72,8 @@ class Case(SynchronousTestCase):
     """With a site, whose daemons write to ``log``."""
 
     CONFIGURATION = ""
+    DAEMON: Any  #: the class
+    SETTLES: tuple[float, ...] = ()  #: how long until what was started has found its place
 
     def setUp(self) -> None:
         self.patch(
@@ -88,9 +98,23 @@ class Case(SynchronousTestCase):
         key.write_bytes(key_pem(credentials.key))
         key.chmod(KEY_MODE)
 
-    def output(self) -> LogOutput:
-        """Where a daemon's log goes: nobody looks."""
-        return LogOutput(io.StringIO(), colour=False, journal=False)
+    def daemon(self, **more: Any) -> Any:
+        """The daemon, on a reactor in memory; its log goes where nobody looks."""
+        return self.DAEMON(
+            self.reactor,
+            load(self.file),
+            notifier=self.told,
+            output=LogOutput(io.StringIO(), colour=False, journal=False),
+            wall=lambda: wire.NOW,
+            **more,
+        )
+
+    def started(self) -> Any:
+        """The same, started; stopped after the test."""
+        daemon = self.daemon()
+        self.begin(daemon)
+        self.reactor.pump(self.SETTLES)
+        return daemon
 
     @property
     def log(self) -> str:
@@ -133,3 +157,30 @@ class Case(SynchronousTestCase):
         self.assertEqual(error.code, 1)
         self.assertNotIn("Traceback", said.getvalue())
         return said.getvalue()
+
+
+class SatelliteCase(Case):
+    """With a satellite's site: its certificate, a Rallypoint in memory, a state folder."""
+
+    SETTLES = (0.01,) * 20
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.put("client", satellite())
+
+    def daemon(self, **more: Any) -> Any:
+        """See :meth:`Case.daemon`."""
+        folders = {"STATE_DIRECTORY": str(self.folder), "RUNTIME_DIRECTORY": str(self.folder)}
+        return super().daemon(network=self.network, environ=folders, **more)
+
+    def network(self, loaded: Loaded, reactor: Any, passport: Passport) -> RallypointNetwork:
+        """Links in memory, with a Rallypoint that answers."""
+        dialler = MemoryDialler(reactor)
+        dialler.there[A] = MemoryRallypoint(reactor)
+        return network_on(dialler, A, satellite=passport.satellite)
+
+
+@cache
+def satellite() -> Credentials:
+    """A satellite's certificate, and its key."""
+    return wire.ca().leaf("satellite", Role.SATELLITE)

@@ -4,50 +4,19 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from ice.config.load import Loaded, load
 from ice.daemons.gateway import Daemon, Options, _heir, makeService
 from ice.errors import LocalError
 from ice.security.certificates import Role
-from ice.streams.connect import Passport
-from ice.streams.rallypoint import RallypointNetwork
 from ice.telephony.loopback_trunk import LoopbackTrunk
-from ice.testing.network import MemoryDialler, MemoryRallypoint, network_on
 from tests.unit.daemons import site
-from tests.unit.reflector.test_service import A
 from tests.unit.security import wire
 
-GATEWAY = wire.ca().leaf("gateway", Role.SATELLITE)
 TEXT = '[gateway]\nclear = ["north"]\n[[gateway.dial_in]]\nnumber = "500"\nchannel = "north"\n'
 
 
-class Case(site.Case):
+class Case(site.SatelliteCase):
     CONFIGURATION = TEXT
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.put("client", GATEWAY)
-
-    def network(self, loaded: Loaded, reactor: Any, passport: Passport) -> RallypointNetwork:
-        dialler = MemoryDialler(reactor)
-        dialler.there[A] = MemoryRallypoint(reactor)
-        return network_on(dialler, A, satellite=passport.satellite)
-
-    def daemon(self) -> Daemon:
-        return Daemon(
-            self.reactor,
-            load(self.file),
-            notifier=self.told,
-            output=self.output(),
-            wall=lambda: wire.NOW,
-            network=self.network,
-            environ={"STATE_DIRECTORY": str(self.folder), "RUNTIME_DIRECTORY": str(self.folder)},
-        )
-
-    def started(self) -> Daemon:
-        daemon = self.daemon()
-        self.begin(daemon)
-        self.reactor.pump([0.01] * 20)
-        return daemon
+    DAEMON = Daemon
 
 
 class Making(Case):

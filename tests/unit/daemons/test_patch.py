@@ -1,50 +1,18 @@
 """The assembly of the patch server: what is wrong is said in lines, a reload that cannot be is refused, and the order of start and stop."""
 
 import json
-from typing import Any
 
-from ice.config.load import Loaded, load
 from ice.daemons.patch import Daemon, Options, makeService
 from ice.errors import LocalError
-from ice.security.certificates import Role
-from ice.streams.connect import Passport
-from ice.streams.rallypoint import RallypointNetwork
-from ice.testing.network import MemoryDialler, MemoryRallypoint, network_on
 from tests.unit.daemons import site
-from tests.unit.reflector.test_service import A
 from tests.unit.security import wire
 
 PATCH = '[[patches]]\nid = "both"\nstreams = ["hall", "yard"]\n'
 
 
-class Case(site.Case):
+class Case(site.SatelliteCase):
     CONFIGURATION = PATCH
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.put("client", wire.ca().leaf("patch", Role.SATELLITE))
-
-    def network(self, loaded: Loaded, reactor: Any, passport: Passport) -> RallypointNetwork:
-        dialler = MemoryDialler(reactor)
-        dialler.there[A] = MemoryRallypoint(reactor)
-        return network_on(dialler, A, satellite=passport.satellite)
-
-    def daemon(self) -> Daemon:
-        return Daemon(
-            self.reactor,
-            load(self.file),
-            notifier=self.told,
-            output=self.output(),
-            wall=lambda: wire.NOW,
-            network=self.network,
-            environ={"STATE_DIRECTORY": str(self.folder), "RUNTIME_DIRECTORY": str(self.folder)},
-        )
-
-    def started(self) -> Daemon:
-        daemon = self.daemon()
-        self.begin(daemon)
-        self.reactor.pump([0.01] * 20)
-        return daemon
+    DAEMON = Daemon
 
 
 class Making(Case):

@@ -6,7 +6,6 @@ import os
 from twisted.logger import capturedLogs
 from twisted.python import usage
 
-from ice.config.load import load
 from ice.daemons.frame import Hangup
 from ice.daemons.rallypoint import Daemon, Options, makeService
 from ice.security.certificates import Role
@@ -19,26 +18,11 @@ class Case(site.Case):
     """With a Rallypoint's site."""
 
     CONFIGURATION = '[rallypoint]\nhealth_check = "127.0.0.1:7444"\n'
+    DAEMON = Daemon
 
     def setUp(self) -> None:
         super().setUp()
         self.put("rallypoint", wire.rally())
-
-    def daemon(self) -> Daemon:
-        """The daemon, on a reactor in memory."""
-        return Daemon(
-            self.reactor,
-            load(self.file),
-            notifier=self.told,
-            output=self.output(),
-            wall=lambda: wire.NOW,
-        )
-
-    def started(self) -> Daemon:
-        """The same, started; stopped after the test."""
-        daemon = self.daemon()
-        self.begin(daemon)
-        return daemon
 
 
 class MakingTests(Case):

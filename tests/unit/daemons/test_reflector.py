@@ -5,55 +5,31 @@ from typing import Any
 
 from twisted.python import usage
 
-from ice.config.load import Loaded, load
 from ice.daemons.reflector import Daemon, Options, makeService
 from ice.errors import LocalError
 from ice.security.certificates import Role
 from ice.security.minting import list_pem
-from ice.streams.connect import Passport
-from ice.streams.rallypoint import RallypointNetwork
-from ice.testing.network import MemoryDialler, MemoryRallypoint, network_on
 from tests.unit.daemons import site
-from tests.unit.reflector.test_service import A, Wire
+from tests.unit.reflector.test_service import Wire
 from tests.unit.security import wire
 
-REFLECTOR = wire.ca().leaf("reflector", Role.SATELLITE)
 RULE = '[[reflector.rules]]\nstream = "hall"\nrx = "239.1.1.1:5000"\n'
 
 
-class Case(site.Case):
+class Case(site.SatelliteCase):
     CONFIGURATION = RULE
+    DAEMON = Daemon
 
     def setUp(self) -> None:
         super().setUp()
-        self.put("client", REFLECTOR)
         self.wires: list[Wire] = []
 
     def socket(self, reactor: Any, place: Any, received: Any, changed: Any, **more: Any) -> Wire:
         self.wires.append(Wire(reactor, place, received, changed, more))
         return self.wires[-1]
 
-    def network(self, loaded: Loaded, reactor: Any, passport: Passport) -> RallypointNetwork:
-        dialler = MemoryDialler(reactor)
-        dialler.there[A] = MemoryRallypoint(reactor)
-        return network_on(dialler, A, satellite=passport.satellite)
-
-    def daemon(self) -> Daemon:
-        return Daemon(
-            self.reactor,
-            load(self.file),
-            notifier=self.told,
-            output=self.output(),
-            wall=lambda: wire.NOW,
-            network=self.network,
-            socket_of=self.socket,
-        )
-
-    def started(self) -> Daemon:
-        daemon = self.daemon()
-        self.begin(daemon)
-        self.reactor.pump([0.01] * 20)
-        return daemon
+    def daemon(self, **more: Any) -> Any:
+        return super().daemon(socket_of=self.socket, **more)
 
 
 class Making(Case):
