@@ -9,7 +9,8 @@ from typing import Final, NoReturn
 from ice.errors import RemoteError
 
 MAX_DEPTH: Final = 32  # the deepest part of what we read (a bridges file's groups) has some ten
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+#: A text, and one without an end up to where the data ends: were that none, it would be looked for again from each quote in it, which takes the square of the size.
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKET: Final = re.compile(rb"[\[\]{}]")
 
 
