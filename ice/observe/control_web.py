@@ -247,6 +247,37 @@ class _Watching(WrappingFactory):
         )
 
 
+def bounded(control: Control) -> type[WebRequest]:
+    """What reads requests whose body is no longer than any of ``control`` has; others end the connection, and nothing is kept or done of what has come of them."""
+    most = control.max_line + 1 + control.max_attached
+
+    class Bounded(WebRequest):
+        """One request."""
+
+        _fits = True
+
+        def gotLength(self, length: int | None) -> None:
+            """The head is in, and announces ``length`` bytes of body (None: nobody knows how many)."""
+            self._fits = length is not None and length <= most
+            super().gotLength(length if self._fits else 0)  # type: ignore[no-untyped-call]
+            if not self._fits:
+                control.too_long()
+                connection: Any = self.channel.transport
+                connection.abortConnection()  # a mere goodbye waits for theirs, and they may go on for ever
+
+        def handleContentChunk(self, data: bytes) -> None:
+            """Some of the body."""
+            if self._fits:
+                super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+
+        def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+            """The body is in: what stood behind the head in one piece is heard to its end."""
+            if self._fits:
+                super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
+
+    return Bounded
+
+
 def web_service(
     reactor: Any,
     address: Address,
@@ -258,19 +289,7 @@ def web_service(
     """What listens at ``address``; ``section`` names the settings in messages. Raises :class:`LocalError` where our certificate cannot serve."""
     setting = f"{section}.listen"
     tls = OperatorTls(shown, setting)
-    most = control.max_line + 1 + control.max_attached
-
-    class Bounded(WebRequest):
-        """A request whose body is no longer than any has."""
-
-        def gotLength(self, length: int | None) -> None:
-            """The head is in, and announces ``length`` bytes of body (None: nobody knows how many)."""
-            fits = length is not None and length <= most
-            super().gotLength(length if fits else 0)  # type: ignore[no-untyped-call]
-            if not fits:
-                self.channel.loseConnection()
-
-    site = QuietSite(ControlPage(control, tls, wall), Bounded, reactor, IDLE_S, "control over HTTPS")
+    site = QuietSite(ControlPage(control, tls, wall), bounded(control), reactor, IDLE_S, "control over HTTPS")
     watching: Any = _Watching(site, control, section, reactor)
     secured = TLSMemoryBIOFactory(tls, False, watching, reactor)  # type: ignore[arg-type]
     few = Few(secured, MAX_CONNECTIONS, control.full, EACH)
