@@ -29,6 +29,8 @@ from ice.errors import LocalError
 from ice.net.notify import Notifier
 from ice.observe.health import MakePage
 from ice.observe.logs import LogOutput
+from ice.security.certificates import Role
+from ice.security.contexts import ClientTls
 from ice.streams.connect import Passport, certificates_of, identity_in, network_of, passport_of
 from ice.streams.rallypoint import RallypointNetwork
 
@@ -84,7 +86,7 @@ class SatelliteDaemon(Frame):
 
     @abstractmethod
     def replan(self, loaded: Loaded) -> Callable[[], str]:
-        """As :meth:`Frame.prepare`, for the work; what is returned must not refuse."""
+        """As :meth:`Frame.prepare`, for the work; what is returned is called before anything else is changed."""
 
     @abstractmethod
     def remarks(self, loaded: Loaded) -> Iterable[str]:
@@ -100,17 +102,19 @@ class SatelliteDaemon(Frame):
         """See :meth:`Frame.prepare`."""
         group = self._rules(loaded)
         credentials, trust = certificates_of(loaded.config, self._wall())
-        if identity_in(credentials, loaded.config)[1] != self.passport.id:
+        if identity_in(credentials, loaded.config) != (Role.SATELLITE, self.passport.id):
             raise LocalError(
-                f"{loaded.config.identity.certificate} is another satellite's certificate now: restart this {self.kind} for that"
+                f"{loaded.config.identity.certificate} is another satellite's certificate now, or none's: restart this {self.kind} for that"
             )
+        ClientTls(credentials, trust)  # complains before anything is changed
         apply_work = self.replan(loaded)
 
         def apply() -> str:
+            outcome = apply_work()
             self.passport.tls.swap(credentials, trust)
             if self.election is not None and group is not None:
                 self.election.configure(group)
-            return apply_work()
+            return outcome
 
         return apply
 

@@ -4,6 +4,7 @@ import json
 
 from ice.daemons.patch import Daemon, Options, makeService
 from ice.errors import LocalError
+from ice.security.certificates import Role
 from tests.unit.daemons import site
 from tests.unit.security import wire
 
@@ -51,6 +52,26 @@ class Living(Case):
         self.file.write_text(PATCH + "streams = 3\n")
         self.assertIn("not reloaded", self.reload(daemon))
         self.assertEqual(daemon.doing, "serving 2 of 2 patches")
+
+    def test_reload_of_a_list_that_cannot_be_kept(self) -> None:
+        """Changes nothing at all: the certificate is the one of before, too."""
+        daemon = self.started()
+        shown = daemon.passport.tls.credentials
+        self.put("client", wire.ca().leaf("patch", Role.SATELLITE, id=daemon.passport.id))
+
+        def full() -> None:
+            raise LocalError("the disk is full")
+
+        self.patch(daemon.server, "_sow", full)
+        self.file.write_text(PATCH.replace("yard", "mill"))
+        self.assertIn("not reloaded: the disk is full", self.reload(daemon))
+        self.assertIs(daemon.passport.tls.credentials, shown)
+
+    def test_reload_of_a_client(self) -> None:
+        """Who has the same id and another role is no satellite."""
+        daemon = self.started()
+        self.put("client", wire.ca().leaf("patch", Role.CLIENT, id=daemon.passport.id))
+        self.assertIn("not reloaded", self.reload(daemon))
 
     def test_nothing_to_do(self) -> None:
         """Without a patch it runs, and says how to make one."""
