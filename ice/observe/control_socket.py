@@ -2,7 +2,7 @@
 
 **Who may.** The file's permissions say it: 0600, or 0660 where a group is named. Who has asked tells the kernel (SO_PEERCRED, unix(7)), and the audit log keeps it.
 
-**Bounds.** :data:`MAX_CONNECTIONS` at once, :data:`IDLE_S` without a word; the rest is the control's.
+**Bounds.** :data:`MAX_CONNECTIONS` at once, :data:`IDLE_S` without a word; who does not read what he is answered is not heard until he does. The rest is the control's.
 """
 
 from __future__ import annotations
@@ -52,11 +52,14 @@ class SocketProtocol(LineReceiver, TimeoutMixin):
         self._asked: Asked | None = None
         self._missing = 0
         self._attached: list[bytes] = []
+        self._waits = False  # for the answer of a command that takes its time
+        self._unread = False  # so much was said to it that the kernel takes no more
         self._gone = False
 
     def connectionMade(self) -> None:
         """See who it is."""
         self._asker = asker(self.transport)
+        self.transport.registerProducer(self, True)
         self.setTimeout(IDLE_S)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Any = None) -> None:
@@ -73,7 +76,7 @@ class SocketProtocol(LineReceiver, TimeoutMixin):
         except Malformed as error:
             self._say(self._control.refuse(error))
             if isinstance(error, Overlong):
-                self.transport.loseConnection()
+                self._leave()
             return
         if asked.attached:
             self._asked, self._missing, self._attached = asked, asked.attached, []
@@ -97,12 +100,22 @@ class SocketProtocol(LineReceiver, TimeoutMixin):
     def lineLengthExceeded(self, line: bytes) -> None:
         """More than any request has."""
         self._say(self._control.refuse(self._control.too_long()))
-        self.transport.loseConnection()
+        self._leave()
 
     def timeoutConnection(self) -> None:
-        """It said nothing for long."""
+        """It said nothing for long, or did not read what it was told."""
         self._control.turned_away["idle"] += 1
-        self.transport.loseConnection()
+        self.transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        """It does not read what it is told: what it asks meanwhile waits with it."""
+        self._unread = True
+        super().pauseProducing()  # type: ignore[no-untyped-call]
+
+    def resumeProducing(self) -> None:
+        """It has read all."""
+        self._unread = False
+        self._go_on()
 
     def _perform(self, asked: Asked, attached: bytes = b"") -> None:
         answer = self._control.perform(asked, self._asker, attached)
@@ -112,15 +125,26 @@ class SocketProtocol(LineReceiver, TimeoutMixin):
             answer.addCallback(self._say)
         else:
             # One after another: whoever asks before he has his answer waits, and the idle clock with him.
-            self.pauseProducing()  # type: ignore[no-untyped-call]
+            self._waits = True
+            super().pauseProducing()  # type: ignore[no-untyped-call]
             self.setTimeout(None)  # type: ignore[no-untyped-call]
             answer.addCallback(self._later)
 
     def _later(self, answer: Answer) -> None:
+        self._waits = False
         self._say(answer)
         if not self._gone:
             self.setTimeout(IDLE_S)  # type: ignore[no-untyped-call]
-            self.resumeProducing()  # type: ignore[no-untyped-call]
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if not (self._waits or self._unread):
+            super().resumeProducing()  # type: ignore[no-untyped-call]
+
+    def _leave(self) -> None:
+        """Go when what was said is read."""
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
     def _say(self, answer: Answer) -> None:
         if not self._gone:

@@ -158,6 +158,7 @@ class Asked(SynchronousTestCase):
             protocol, transport = self.begun()
             protocol.dataReceived(data)
             self.assertTrue(transport.disconnecting, data)
+            self.assertIs(transport.producer, None)  # who is still one is never let go
             self.assertIs(json.loads(transport.value())["ok"], False)
 
     def test_no_requests(self) -> None:
@@ -172,11 +173,30 @@ class Asked(SynchronousTestCase):
         self.assertEqual(self.control.counts["unknown", "malformed"], 11)
         self.assertEqual(self.control.counts["texts", "malformed"], 3)
 
+    def test_unread(self) -> None:
+        """Who does not read his answers is not heard meanwhile, so that they do not pile up here; nothing that he asks is lost."""
+        protocol, transport = self.begun()
+        self.assertIs(transport.producer, protocol)
+        self.assertIs(transport.streaming, True)
+        protocol.pauseProducing()  # as a transport that is full has it
+        protocol.dataReceived(b'{"do":"wait"}\n{"do":"echo"}\n')
+        self.assertEqual((transport.producerState, transport.value(), self.later), ("paused", b"", []))
+        protocol.resumeProducing()
+        self.assertEqual((transport.producerState, len(self.later)), ("paused", 1))
+        protocol.pauseProducing()
+        protocol.resumeProducing()  # the answer is still to come, so what was asked behind it waits
+        self.assertEqual((transport.producerState, transport.value()), ("paused", b""))
+        protocol.pauseProducing()
+        self.later[0].callback(Reply())
+        self.assertEqual((transport.producerState, transport.value().count(b"\n")), ("paused", 1))
+        protocol.resumeProducing()
+        self.assertEqual((transport.producerState, transport.value().count(b"\n")), ("producing", 2))
+
     def test_idle(self) -> None:
-        """Who says nothing for long is shown the door."""
+        """Who says nothing for long is shown the door, whether he reads what he was told or not."""
         protocol, transport = self.begun()
         protocol.timeoutConnection()
-        self.assertTrue(transport.disconnecting)
+        self.assertTrue(transport.disconnected)
         self.assertEqual(self.control.turned_away["idle"], 1)
 
     def test_metrics(self) -> None:
