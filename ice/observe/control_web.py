@@ -14,7 +14,7 @@ expired since is found out at each request, on connections that are open too. Wh
 
 A page in a browser that holds an operator's certificate cannot have its owner's commands done: the content type makes the browser ask for leave first, which nobody gives.
 
-**Bounds.** :data:`MAX_CONNECTIONS` at once, :data:`EACH` of them from one address; :data:`HANDSHAKE_S` until the first word, :data:`IDLE_S` without another; a body has the length that its head tells, which is refused before it is read where it is more than any request has.
+**Bounds.** :data:`MAX_CONNECTIONS` at once, :data:`EACH` of them from one address; :data:`HANDSHAKE_S` until the first word, :data:`IDLE_S` without another; a body has the length that its head tells, which is refused before it is read where it is more than any request has. Who could not come in is logged once a minute, however often he tries.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from ice.net.addresses import Address
 from ice.net.ports import PortService
 from ice.observe.control import DONE, FAILED, Answer, Asker, Control, Malformed, encoded
 from ice.observe.web import TEXT, Few, QuietSite, answer
+from ice.rallypoint.throttle import Throttle
 from ice.security.certificates import Role, common_name
 from ice.security.contexts import ServerTls, addresses_in, peer_of
 from ice.security.refusals import Reason, Refusal, explain
@@ -230,6 +231,7 @@ class _Watching(WrappingFactory):
         self._title = site.logPrefix()
         self._control = control
         self._section = section
+        self._throttle = Throttle()
 
     def late(self) -> None:
         """Somebody has said nothing that could be deciphered for too long."""
@@ -238,13 +240,17 @@ class _Watching(WrappingFactory):
     def told(self, address: Any, refusal: Refusal) -> None:
         """Somebody could not come in."""
         self._control.turned_away[refusal.code] += 1
-        self._log.warn(
-            "{section}: no control for {address}: {code}: {why}",
-            section=self._section,
-            address=str(getattr(address, "host", address)),
-            code=refusal.code,
-            why=str(refusal),
-        )
+        host = str(getattr(address, "host", address))
+        kept = self._throttle.passes((host, refusal.code), self.reactor.seconds())
+        if kept is not None:
+            self._log.warn(
+                "{section}: no control for {address}: {code}: {why} ({kept} more like it before)",
+                section=self._section,
+                address=host,
+                code=refusal.code,
+                why=str(refusal),
+                kept=kept,
+            )
 
 
 def bounded(control: Control) -> type[WebRequest]:

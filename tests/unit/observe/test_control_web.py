@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 
 from ice.observe.control import Command, Control, Reply
-from ice.observe.control_web import bounded
+from ice.observe.control_web import _Watching, bounded
 from ice.observe.web import QuietSite
+from ice.security.refusals import Reason, Refusal
 
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 
@@ -70,3 +73,29 @@ class Bodies(SynchronousTestCase):
         self.assertTrue(self.transport.cut)
         self.assertEqual(self.page.asked, [])
         self.assertEqual(self.control.counts["unknown", "malformed"], 1)
+
+
+class Strangers(SynchronousTestCase):
+    def test_log(self) -> None:
+        """Who is refused again and again is counted each time, and fills no log."""
+        control, clock = Control([]), Clock()
+        site = QuietSite(Page(), bounded(control), clock, 30.0, "test")
+        watching: Any = _Watching(site, control, "patch.control", clock)
+        lines: list[str] = []
+
+        def note(event: dict[str, Any]) -> None:
+            if event.get("log_namespace", "").endswith("_Watching"):
+                lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        stranger, refusal = (
+            IPv4Address("TCP", "192.0.2.7", 4),
+            Refusal(Reason.ROLE, "no operator", by_us=True),
+        )
+        for _ in range(100):
+            watching.told(stranger, refusal)
+        self.assertEqual((len(lines), control.turned_away["role"]), (1, 100))
+        clock.advance(60.0)
+        watching.told(stranger, refusal)
+        self.assertIn("192.0.2.7: role: no operator (99 more like it before)", lines[1])
