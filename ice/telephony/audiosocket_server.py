@@ -34,6 +34,9 @@ from ice.telephony.line_buffer import FRAME_MS
 
 FRAME_S: Final = FRAME_MS / 1000
 QUIET_S: Final = 0.05  # two frames late: whoever speaks every 20 ms is never doubled by our silence
+LINGER_S: Final = (
+    2.0  # for what is still to be said to a connection that is closed; who reads nothing loses it
+)
 LOOK_S: Final = 0.5  # for UUIDs that do not come, and connections that say none
 NAMELESS_MAX: Final = 64  # connections that have not said a UUID yet
 CONNECTIONS_MAX: Final = 2_048
@@ -64,6 +67,7 @@ class _Connection(protocol.Protocol):
         self.session = session
         self.said_at = 0.0
         self.full = False
+        self.gone_by = float("inf")  #: when it is broken off, if it was closed and does not go
         self._server = server
 
     def connectionMade(self) -> None:
@@ -94,8 +98,15 @@ class _Connection(protocol.Protocol):
         transport: Any = self.transport
         transport.write(message)
 
-    def close(self, *, at_once: bool) -> None:
+    def look(self, now: float) -> None:
+        """Break off what does not go."""
         transport: Any = self.transport
+        if now >= self.gone_by:
+            transport.abortConnection()
+
+    def close(self, now: float, *, at_once: bool) -> None:
+        transport: Any = self.transport
+        self.gone_by = min(self.gone_by, now + LINGER_S)
         transport.unregisterProducer()
         transport.abortConnection() if at_once else transport.loseConnection()
 
@@ -168,7 +179,8 @@ class AudioSocketServer(protocol.Factory):
         if connection is not None:
             connection.session.refuse(Why.HUNG_UP)
             connection.say(audiosocket.hang_up())
-            connection.close(at_once=False)
+            connection.close(self._reactor.seconds(), at_once=False)
+            self._arm()
 
     def say(self, media: UUID, samples: bytes) -> None:
         """Say 20 ms; dropped and counted where there is no connection, or one that does not read."""
@@ -240,7 +252,7 @@ class AudioSocketServer(protocol.Factory):
         self.counters[str(ended.why)] += 1
         media = connection.session.call
         if connection in self._all:
-            connection.close(at_once=ended.why is not Why.HUNG_UP)
+            connection.close(self._reactor.seconds(), at_once=ended.why is not Why.HUNG_UP)
         if known and media is not None:
             del self._named[media]
             self.rendezvous.forget(media)
@@ -276,6 +288,7 @@ class AudioSocketServer(protocol.Factory):
             self._look_at = now + LOOK_S
             for connection in list(self._all):
                 self._take(connection, connection.session.tick(now))
+                connection.look(now)
             for media in self.rendezvous.overdue(now):
                 self.counters["late"] += 1
                 self._hearer.ended(media, "the call manager did not connect")
@@ -287,8 +300,9 @@ class AudioSocketServer(protocol.Factory):
             self._tick = None
         for connection in list(self._all):
             connection.session.refuse(Why.HUNG_UP)
-            connection.close(at_once=True)
+            connection.close(self._reactor.seconds(), at_once=True)
         self._named.clear()
+        self.rendezvous.clear()
         self._finished()
 
     def _finished(self) -> None:

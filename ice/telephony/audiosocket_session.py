@@ -197,6 +197,11 @@ class Rendezvous:
         self._waiting.pop(call, None)
         self._connected.discard(call)
 
+    def clear(self) -> None:
+        """All calls and their connections are over."""
+        self._waiting.clear()
+        self._connected.clear()
+
     def overdue(self, now: float) -> list[UUID]:
         """UUIDs whose connection has not come in time; forgotten now."""
         late = [call for call, until in self._waiting.items() if until < now]
