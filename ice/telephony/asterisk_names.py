@@ -35,7 +35,7 @@ class Names:
     def __init__(self, app: str) -> None:
         self.app = app
         self._ours = re.compile(
-            re.escape(app) + r"-([0-9a-f]{32})(?:-(line|media|target)(?:-[0-9]{1,6})?)?\Z"
+            re.escape(app) + r"-([0-9a-f]{32})(?:-(line|(?:media|target)(?=-))(?:-[0-9]{1,6})?)?\Z"
         )
 
     def bridge(self, call: UUID) -> str:

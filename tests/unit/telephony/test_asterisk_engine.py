@@ -449,6 +449,8 @@ class Parts(SynchronousTestCase):
             "1700000000.5",
             "ice2-" + names.line(call)[4:],
             names.line(call) + ";2",
+            names.bridge(call) + "-media",  # without its number it is nobody's
+            names.bridge(call) + "-target",
             "",
             names.bridge(call) + "\n",
         ):
