@@ -22,7 +22,7 @@ MEDIA_WITHIN_S: Final = 5.0  # Asterisk connects in 2 ms, or gives up after 2 s
 REMOVE_AGAIN_S: Final = 0.5  # doubled at each try, up to
 REMOVE_SLOWEST_S: Final = 8.0
 REMOVE_TRIES: Final = 12  # more than a minute
-STATUSES: Final = (200, 204, 400, 401, 403, 404, 409, 422, 500, 503)  # that ARI documents
+STATUSES: Final = (200, 204, 400, 401, 403, 404, 409, 412, 422, 500, 501, 503)  # that ARI documents
 SAME_KEY_S: Final = 1.0  # the sound's connection and the events tell the same key within milliseconds
 
 
