@@ -21,6 +21,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 from ice.config.changes import changes
 from ice.config.load import Loaded, load
@@ -214,6 +215,8 @@ class Frame(LoggingService, ABC):
         return left.addBoth(self._left)
 
     def _left(self, result: object) -> Any:
+        if isinstance(result, Failure):  # the rest has to be closed all the same
+            self._log.failure("the work could not be ended in good order", result)
         return super().stopService()  # type: ignore[no-untyped-call]
 
     def reload(self) -> None:

@@ -18,6 +18,7 @@ from ice.election.service import Election
 from ice.net.addresses import Address
 from ice.observe.control_service import ControlService
 from ice.observe.control_socket import socket_path
+from ice.security.certificates import key_mode_warning
 from ice.telephony.connect import gateway_of
 from ice.telephony.control import SOCKET, control_of
 from ice.telephony.status import add_metrics, status_of
@@ -126,6 +127,8 @@ class Daemon(SatelliteDaemon):
         for each in settings.dial_in:
             if each.code_file is None:
                 yield f"whoever calls {each.number} is let into the channel {each.channel} without a code: gateway.dial_in.code_file"
+            elif key_mode_warning(each.code_file) is not None:
+                yield f"{each.code_file}: its mode lets others read this access code; type: chmod 600 {each.code_file}"
         if _seen(settings.http.listen):
             yield f"{settings.http.listen} shows who telephones to anybody who can reach it, without encryption"
         if self.passport.tls.credentials.certificate != self._shown:

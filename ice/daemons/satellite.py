@@ -137,6 +137,7 @@ class SatelliteDaemon(Frame):
     def leave(self) -> "Deferred[None]":
         """Resign, then end the work."""
         resigned: Deferred[None] = succeed(None) if self.election is None else self.election.stopService()
+        resigned.addErrback(lambda failure: self._log.failure("the lead could not be given up", failure))
         return resigned.addBoth(lambda _: maybeDeferred(self.retire))
 
     # -- the server group ----------------------------------------------------------------------------------------------

@@ -109,6 +109,33 @@ class Living(Case):
         self.started()
         self.assertIn("takes 32 from one link: raise", self.log)
 
+    def test_a_code_for_everybody(self) -> None:
+        """Who lets others read the code of a channel is told so."""
+        code = self.folder / "code"
+        code.write_text("4711")
+        code.chmod(0o644)
+        self.file.write_text(TEXT + 'code_file = "code"\n')
+        daemon = self.started()
+        self.assertIn("code: its mode lets others read this access code; type: chmod 600", self.log)
+        code.chmod(0o600)
+        self.assertNotIn("access code", self.reload(daemon))
+
+    def test_work_that_cannot_be_ended(self) -> None:
+        """Is told, and everything else is closed all the same."""
+        daemon = self.started()
+        stop = daemon.gateway.stopService
+
+        def fail() -> object:
+            stop()
+            raise ZeroDivisionError
+
+        daemon.retire = fail
+        daemon.stopService()
+        self.reactor.pump([0.1] * 40)
+        self.assertEqual(self.reactor.open, [])
+        self.assertIn("the work could not be ended in good order", self.log)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_renewed_certificate(self) -> None:
         """Links show it from now on; call messages go on under the old one, and that is said."""
         daemon = self.started()
