@@ -17,7 +17,7 @@ themselves, and somebody whose clock is wrong hears it. After a restart nothing 
 **Several programs.** A person may run more than one under the same identity, on one stream (``shared``). What is said of a call that one of them does not know may be another's, so it says nothing of it;
 and a confirmation of what it has not said tells it that another one has acted (:class:`Elsewhere`).
 
-**Bounds.** Every sender has a budget of messages, counted by the name that its link gives it before anything costly is done, and by its identity afterwards; so have calls in all. Where there
+**Bounds.** Every sender has a budget of messages, counted by the half of its name on the link that its Rallypoint holds it to, before anything costly is done, and by its identity afterwards; so have calls in all. Where there
 is no room, new calls are refused (``full``) and nothing is forgotten early.
 """
 
@@ -32,6 +32,7 @@ from uuid import UUID
 import attrs
 
 from ice.errors import LocalError
+from ice.link.naming import PREFIX_SHIFT
 from ice.telephony.envelope import Correspondent, Envelopes, Letter
 from ice.telephony.messages import (
     BEGINNING,
@@ -53,7 +54,7 @@ SETTLE_S: Final = 15.0  # after a start: calls that are not known yet may still 
 MAX_CALLS: Final = 2_048  # open at once; a gateway refuses calls long before, by its own limits
 MAX_CLOSED: Final = 16_384  # remembered as over
 MAX_WAITING: Final = 64  # messages of one call that are not confirmed yet: more than a person does in 8 s
-LINK_BURST, LINK_PER_S = 60.0, 30.0  # of one source on the link, before a signature is looked at
+LINK_BURST, LINK_PER_S = 60.0, 30.0  # of all sources of one identity, before a signature is looked at
 IDENTITY_BURST, IDENTITY_PER_S = 40.0, 20.0  # of one identity, verified
 MAX_BUDGETS: Final = 4_096
 
@@ -254,7 +255,7 @@ class Post:
 
         ``answer_on`` says on which stream its sender listens. Never raises for what came.
         """
-        if not self._links.take(source, now):
+        if not self._links.take(source >> PREFIX_SHIFT, now):  # the lower half is its sender's to choose
             return self._refuse("budget")
         try:
             letter = self._envelopes.open(payload, on, unix_s)

@@ -261,14 +261,14 @@ class Attacks(SynchronousTestCase):
         self.assertEqual(pair.gateway.post.refused, {"clock": 1})
 
     def test_budget(self) -> None:
-        """A flood from one source costs no signature checks; nor does one identity get more by many links."""
+        """A flood from one person's sources, of which he may make as many as he likes, costs no signature checks; nor does one identity get more by many links."""
         pair = Pair()
-        for _ in range(int(LINK_BURST) + 40):
-            pair.put(b"junk", pair.gateway, source=7)
+        for number in range(int(LINK_BURST) + 40):
+            pair.put(b"junk", pair.gateway, source=(7 << 32) + number)
         self.assertEqual(pair.gateway.post.refused, {"form": LINK_BURST, "budget": 40})
         hello = pair.ada.post.announce(Kind.HELLO, ON, UNIX)
         for link in range(int(IDENTITY_BURST) + 5):
-            pair.put(hello.payload, pair.gateway, source=100 + link)
+            pair.put(hello.payload, pair.gateway, source=(100 + link) << 32)
         self.assertEqual(pair.gateway.post.refused["budget"], 45)
         self.assertEqual(len(pair.gateway.letters), IDENTITY_BURST)
 
