@@ -4,7 +4,7 @@ One call is the affair of :mod:`ice.telephony.asterisk_calls`.
 
 **Nothing is left over.** What is to go is *debris* until Asterisk has said that it is gone; a channel that comes into being after it was given up is ended on sight. When the event WebSocket is (again) connected,
 lists of channels and bridges are asked for, and compared: calls of ours that are not there any more are over, what is there and unknown is either an answered call of a gateway that is no more
-(:class:`~ice.telephony.trunk.Found`, by the note on its channel) or ended. Only then is the trunk up.
+(:class:`~ice.telephony.trunk.Found`, by the note on its channel) or ended. Only then is the trunk up; who calls in that moment waits for it.
 
 **While the WebSocket is away** calls go on: their sound has its own connections. One that cannot be asked about for :data:`LOST_S` is lost.
 """
@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from ice.errors import RemoteError
 from ice.telephony import ari
 from ice.telephony.asterisk_call import Leg, Line, Output, Pair, Reply, Say, Step, Tag, Terms
-from ice.telephony.asterisk_calls import AsteriskCalls
+from ice.telephony.asterisk_calls import CALLS_MAX, AsteriskCalls
 from ice.telephony.asterisk_names import MEMO, NOBODY, Memo
 from ice.telephony.call import HangsUp, Lost, Side
 from ice.telephony.causes import Cause
@@ -39,6 +39,8 @@ class AsteriskEngine(AsteriskCalls):
         self._channels: list[ari.Channel] = []
         self._bridges: dict[str, ari.Bridge] = {}
         self._asking: dict[str, ari.Channel] = {}  # channels whose notes were asked for
+        self._early: dict[str, ari.Started] = {}  # who called before all was compared
+        self._waited: frozenset[str] = frozenset()  # who of them had called when the list was asked for
 
     @property
     def pairs(self) -> int:
@@ -79,7 +81,22 @@ class AsteriskEngine(AsteriskCalls):
         self._healthy(False, why)
         return self._flush()
 
+    def _started(self, channel: ari.Channel, args: tuple[str, ...], now: float) -> None:
+        known = channel.id in self._of or channel.id in self._pairs or channel.id in self.debris
+        ours = known or self.names.part(channel.id) is not None
+        if self.health.up or not self._linked or ours or len(self._early) >= CALLS_MAX:
+            super()._started(channel, args, now)
+            return
+        self._early[channel.id] = ari.Started(channel, args)
+        if self._asking.pop(channel.id, None) is not None:  # the list was faster than the event
+            self._settle(now)
+
+    def _left(self, channel: str, now: float) -> None:
+        self._early.pop(channel, None)
+        super()._left(channel, now)
+
     def _gone(self, channel: str, cause: Cause, now: float) -> None:
+        self._early.pop(channel, None)
         pair = self._pairs.get(channel)
         if pair is not None:
             self._unpair(pair, now)
@@ -101,6 +118,7 @@ class AsteriskEngine(AsteriskCalls):
         self._list_at = None
         self._listing += 1
         self._asking.clear()
+        self._waited = frozenset(self._early)
         self._out.append(Say(ari.CHANNELS, self._list_tag(Step.CHANNELS)))
 
     def _list_tag(self, step: Step) -> Tag:
@@ -135,9 +153,11 @@ class AsteriskEngine(AsteriskCalls):
         for pair in set(self._pairs.values()):
             if pair.line not in present or pair.target not in present:
                 self._unpair(pair, now)
+        for id in self._waited.difference(present):  # it hung up while we heard nothing
+            self._early.pop(id, None)
         for channel in self._channels:
             part = self.names.part(channel.id)
-            if channel.id in self._of or channel.id in self._pairs or channel.id in self.debris:
+            if any(channel.id in known for known in (self._of, self._pairs, self.debris, self._early)):
                 continue
             if part is not None and part[1] == "media":
                 self.counters["swept"] += 1
@@ -235,3 +255,6 @@ class AsteriskEngine(AsteriskCalls):
         self._channels, self._bridges = [], {}
         if self._linked and self._list_at is None:
             self._healthy(True, "connected")
+            early, self._early = self._early, {}
+            for started in early.values():
+                super()._started(started.channel, started.args, now)

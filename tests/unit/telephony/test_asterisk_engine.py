@@ -333,6 +333,52 @@ class Calls(SynchronousTestCase):
         world.ask(HangUp(call, Cause.TAKEOVER))
         self.nothing_left(world)
 
+    def test_called_while_connecting(self) -> None:
+        """Who calls before all is compared is offered when it is, whichever comes first, the list or the event; who has gone by then is not."""
+        for listed in (False, True):
+            world = World()
+            world.link()
+            if listed:
+                world.answer()  # the channels: none yet
+            calls = [world.manager.incoming() for _ in range(2)]
+            world.manager.end(calls[0])
+            while world.manager.events:
+                world.hear()
+            world.go_on()
+            self.assertEqual([report for report in world.reports if isinstance(report, Health)][-1].up, True)
+            (offer,) = [each for each in world.reports if isinstance(each, Offered)]
+            self.assertEqual((offer.number, offer.dialled), ("030", "4711"))
+            self.assertIn(calls[1], world.manager.channels)
+            world.ask(HangUp(offer.call, Cause.BUSY))
+            self.nothing_left(world)
+
+    def test_listed_before_told(self) -> None:
+        """The list is faster than the event: the caller is not taken for somebody whom a gateway before us has left."""
+        world = World()
+        world.link()
+        called = world.manager.incoming()
+        world.answer()
+        world.answer()
+        world.hear()
+        world.go_on()
+        self.assertEqual(len([each for each in world.reports if isinstance(each, Offered)]), 1)
+        self.assertIn(called, world.manager.channels)
+
+    def test_called_while_away(self) -> None:
+        """Who called before all was compared, and hung up while the event WebSocket was away, is forgotten; who is still there is offered."""
+        world = World()
+        world.link()
+        calls = [world.manager.incoming() for _ in range(2)]
+        world.hear()
+        world.hear()
+        world.pending.clear()
+        world.unlink()
+        world.manager.end(calls[0])
+        world.manager.events.clear()
+        world.up()
+        self.assertEqual(len([each for each in world.reports if isinstance(each, Offered)]), 1)
+        self.assertEqual(list(world.manager.channels), [calls[1]])
+
     def test_hand_over(self) -> None:
         """To who does not answer in time: told, and gone; to who answers: the pair stays until one of the two goes."""
         world = World().up()
