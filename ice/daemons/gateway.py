@@ -12,13 +12,12 @@ from twisted.internet.defer import Deferred
 
 from ice.config.load import Loaded
 from ice.daemons import frame
-from ice.daemons.satellite import COMMON, SatelliteDaemon
+from ice.daemons.satellite import COMMON, SatelliteDaemon, others_read
 from ice.election.connect import state_folder
 from ice.election.service import Election
 from ice.net.addresses import Address
 from ice.observe.control_service import ControlService
 from ice.observe.control_socket import socket_path
-from ice.security.certificates import key_mode_warning
 from ice.telephony.connect import gateway_of
 from ice.telephony.control import SOCKET, control_of
 from ice.telephony.status import add_metrics, status_of
@@ -127,8 +126,8 @@ class Daemon(SatelliteDaemon):
         for each in settings.dial_in:
             if each.code_file is None:
                 yield f"whoever calls {each.number} is let into the channel {each.channel} without a code: gateway.dial_in.code_file"
-            elif key_mode_warning(each.code_file) is not None:
-                yield f"{each.code_file}: its mode lets others read this access code; type: chmod 600 {each.code_file}"
+            yield from others_read(each.code_file, "this access code")
+        yield from others_read(settings.password_file, "the passwords of missions")
         if _seen(settings.http.listen):
             yield f"{settings.http.listen} shows who telephones to anybody who can reach it, without encryption"
         if self.passport.tls.credentials.certificate != self._shown:

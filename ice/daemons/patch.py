@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from ice.config.election import ServerGroupSettings
 from ice.config.load import Loaded
 from ice.daemons import frame
-from ice.daemons.satellite import COMMON, SatelliteDaemon
+from ice.daemons.satellite import COMMON, SatelliteDaemon, others_read
 from ice.election.connect import state_folder
 from ice.errors import IceError
 from ice.observe.control_service import ControlService
@@ -118,4 +118,5 @@ class Daemon(SatelliteDaemon):
         server = self.server
         if not server.listing.entries:
             yield f"there is no patch yet: ice patch add, or [[patches]] of {loaded.path}"
+        yield from others_read(loaded.config.patch.password_file, "the passwords of missions")
         yield from server.plan.remarks

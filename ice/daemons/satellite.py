@@ -13,6 +13,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -29,7 +30,7 @@ from ice.errors import LocalError
 from ice.net.notify import Notifier
 from ice.observe.health import MakePage
 from ice.observe.logs import LogOutput
-from ice.security.certificates import Role
+from ice.security.certificates import Role, key_mode_warning
 from ice.security.contexts import ClientTls
 from ice.streams.connect import Passport, certificates_of, identity_in, network_of, passport_of
 from ice.streams.rallypoint import RallypointNetwork
@@ -205,3 +206,10 @@ class SatelliteDaemon(Frame):
         """It may still be sending, and another will: end at once, and leave the rest to the kernel and systemd."""
         self._log.critical("{why}: the process ends", why=why)
         os._exit(STUCK)
+
+
+def others_read(path: Path | None, what: str) -> list[str]:
+    """A sentence where others than its owner may read the file of a secret; ``what`` is in it."""
+    if path is None or key_mode_warning(path) is None:
+        return []
+    return [f"{path}: its mode lets others read {what}; type: chmod 600 {path}"]

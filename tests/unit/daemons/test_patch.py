@@ -73,6 +73,17 @@ class Living(Case):
         self.put("client", wire.ca().leaf("patch", Role.CLIENT, id=daemon.passport.id))
         self.assertIn("not reloaded", self.reload(daemon))
 
+    def test_passwords_for_everybody(self) -> None:
+        """Who lets others read the passwords of missions is told so."""
+        words = self.folder / "words"
+        words.touch(0o644)
+        words.chmod(0o644)
+        self.file.write_text('[patch]\npassword_file = "words"\n' + PATCH)
+        daemon = self.started()
+        self.assertIn("words: its mode lets others read the passwords of missions; type: chmod 600", self.log)
+        words.chmod(0o600)
+        self.assertNotIn("chmod", self.reload(daemon))
+
     def test_nothing_to_do(self) -> None:
         """Without a patch it runs, and says how to make one."""
         self.file.write_text("")
