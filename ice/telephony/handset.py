@@ -30,6 +30,7 @@ from ice.telephony.switchboard import CALL_HELLO_S, HELLO_S, MISSED
 from ice.telephony.waiting import Standing, Verdict, at_user
 
 RETRY_S: Final = 2.0  # between two hellos while no gateway answers, and while nothing is heard of a call
+MAX_GATEWAYS: Final = 32  # whose last `here` is remembered: of a group one works, and few stand by
 DOUBT_S: Final = 10.0  # without sound in a call; a gateway that was restarted is back sooner
 
 
@@ -129,7 +130,7 @@ class Handset(Endpoint[_Entry, Order]):
         self._new_id = new_id
         self._hello_at = float("-inf")
         self._answered_at = float("-inf")
-        self._here_ms = -1
+        self._here_ms: dict[tuple[str, str, UUID], int] = {}  # of each gateway: their clocks may differ
         self._silent_since: float | None = None
 
     @property
@@ -296,10 +297,14 @@ class Handset(Endpoint[_Entry, Order]):
 
     def _here(self, letter: Letter, now: float) -> list[Order]:
         sender, before = letter.sender, self.gateway
-        if letter.header.ms <= self._here_ms:
+        if letter.header.ms <= self._here_ms.get(sender.identity.triple, -1):
             self.refused["old-here"] += 1  # played again, it would lead us back to a gateway that has gone
             return []
-        self._here_ms = letter.header.ms
+        self._here_ms[sender.identity.triple] = letter.header.ms
+        if (
+            len(self._here_ms) > MAX_GATEWAYS
+        ):  # forget the oldest, which is the first to be refused by its time
+            del self._here_ms[min(self._here_ms, key=lambda who: self._here_ms[who])]
         if not letter.header.to:  # said to all: a gateway that does not know us wants a hello
             same = before is not None and before.identity.triple == sender.identity.triple
             if same:

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.errors import LocalError
-from ice.telephony import switchboard, trunk
+from ice.security.certificates import Role
+from ice.telephony import messages, switchboard, trunk
 from ice.telephony.call import Direction, Ended, Progress, Side
 from ice.telephony.causes import Cause
-from ice.telephony.handset import Incoming, JoinSound, Reachable, SetFlow, Shown
-from tests.unit.telephony.people import SPACE
+from ice.telephony.envelope import Letter
+from ice.telephony.handset import MAX_GATEWAYS, Incoming, JoinSound, Reachable, SetFlow, Shown
+from ice.telephony.messages import Kind
+from ice.telephony.post import Post
+from tests.unit.telephony.people import SPACE, correspondent, envelopes
 from tests.unit.telephony.world import World
 
 ADA = uuid5(SPACE, "ada")
@@ -248,6 +252,36 @@ class Trouble(SynchronousTestCase):
             world.to_person(world["ada"], phone.receive(mail.payload, mail.stream, 5, world.now, world.unix))
         self.assertEqual(phone.refused, {"old-here": len(heres)})
         self.assertGreater(len(heres), 0)
+
+    def test_the_next_gateway_s_clock_is_behind(self) -> None:
+        """After a takeover a `here` counts though the former gateway's clock was a minute ahead; the former one's last, played again, does not."""
+        world = World("ada")
+        phone = world["ada"].phone
+        assert phone.gateway is not None
+        (former, *_) = [each for each in world.orders if getattr(each, "stream", "") == phone.stream]
+        for name in ("second", "third"):
+            post = Post(envelopes(name, Role.SATELLITE), world.unix)
+            here = post.announce(Kind.HERE, phone.stream, world.unix - 60.0, correspondent("ada"))
+            orders = phone.receive(here.payload, here.stream, 6, world.now, world.unix)
+            self.assertEqual([each.up for each in orders if isinstance(each, Reachable)], [True])
+            self.assertEqual(phone.gateway.identity.name, name)
+            self.assertEqual(phone.receive(here.payload, here.stream, 6, world.now, world.unix), [])
+        self.assertEqual(phone.receive(former.payload, former.stream, 5, world.now, world.unix), [])
+        self.assertEqual((phone.refused, phone.gateway.identity.name), ({"old-here": 3}, "third"))
+
+    def test_gateways_are_remembered_within_bounds(self) -> None:
+        """However many satellites say `here`, a few are remembered."""
+        world = World("ada")
+        phone = world["ada"].phone
+        began_ms = round(world.unix * 1_000)
+        for number in range(began_ms, began_ms + MAX_GATEWAYS + 3):
+            header = messages.Header(
+                call="", id=f"{number:016x}", kind=Kind.HERE, ms=number, n=0, on=phone.stream, re="", to=""
+            )
+            sender = correspondent(f"gateway {number}", Role.SATELLITE)
+            phone._letter(Letter(sender, header, messages.Nothing()), world.now, world.unix)
+        self.assertEqual((len(phone._here_ms), phone.refused), (MAX_GATEWAYS, {}))
+        self.assertEqual(min(phone._here_ms.values()), began_ms + 3)
 
     def test_trunk_dies(self) -> None:
         """A call manager that says nothing any more: the call ends by its times, the person hears why."""
