@@ -31,6 +31,7 @@ from ice.errors import LocalError
 from ice.media.payload import Pcm
 from ice.printable import printable
 from ice.streams.connect import certificates_of, network_of
+from ice.telephony.believed import gateways_of
 from ice.telephony.call import Ended, Progress
 from ice.telephony.causes import Cause
 from ice.telephony.handset import Incoming, KeysHeard, Over, Reachable, Shown
@@ -341,7 +342,7 @@ async def on_the_phone(
         phone = Phone(
             reactor, network, group, credentials, lambda: trust, telephone.see,
             wall=time.time, alias=alias_of(loaded, wishes.name), jitter_max_ms=loaded.config.media.jitter_max_ms,
-            takes_calls=takes_calls,
+            takes_calls=takes_calls, gateways=gateways_of(loaded.config, group),
         )  # fmt: skip
         telephone.phone, telephone.network = phone, network
         playout = playout_of(reactor, phone if wishes.out is not None else Earpiece(phone), sink)

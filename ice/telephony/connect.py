@@ -16,7 +16,7 @@ from ice.streams.connect import Passport
 from ice.streams.rallypoint import RallypointNetwork
 from ice.telephony.asterisk import AsteriskTrunk, door_of
 from ice.telephony.audio import CallAudio
-from ice.telephony.envelope import Envelopes
+from ice.telephony.envelope import Envelopes, nobody
 from ice.telephony.lobby import Lobby
 from ice.telephony.loopback_trunk import LoopbackTrunk
 from ice.telephony.plan import Rules
@@ -70,7 +70,7 @@ def gateway_of(
         CallAudio(voice=LineVoice(trunk.rate)).tick(0.0)
     dial_ins, places = channels_of(loaded.config)
     tls = passport.tls
-    post = Post(Envelopes(tls.credentials, lambda: tls.trust), wall())
+    post = Post(Envelopes(tls.credentials, lambda: tls.trust, nobody), wall())
     gateway = Gateway(
         reactor,
         network,

@@ -128,10 +128,20 @@ def point(certificate: x509.Certificate) -> tuple[ec.EllipticCurvePublicKey, byt
     return key, key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
+def any_satellite(identity: Identity) -> bool:
+    """Whether the role allows to speak as a gateway, where nothing more is known of a site's gateways."""
+    return identity.role is Role.SATELLITE
+
+
+def nobody(identity: Identity) -> bool:
+    """Nobody speaks as a gateway to a gateway."""
+    return False
+
+
 class Envelopes:
     """Writes messages under our certificate, and opens those of others.
 
-    ``trust`` gives what is trusted now, since that changes with a reload; ``gateways`` says who may speak as a gateway (everybody with the role ``satellite`` unless told otherwise).
+    ``trust`` gives what is trusted now, since that changes with a reload; ``gateways`` says who may speak as a gateway (:func:`any_satellite` unless told otherwise).
 
     Raises :class:`~ice.errors.LocalError` where our own key is not on P-256.
     """
@@ -140,7 +150,7 @@ class Envelopes:
         self,
         credentials: Credentials,
         trust: Callable[[], Trust],
-        gateways: Callable[[Identity], bool] = lambda identity: identity.role is Role.SATELLITE,
+        gateways: Callable[[Identity], bool] = any_satellite,
     ) -> None:
         key = credentials.key
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):

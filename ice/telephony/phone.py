@@ -29,12 +29,12 @@ from ice.media.codecs import Encoder
 from ice.media.mixer import SILENCE_DBOV
 from ice.media.payload import Pcm
 from ice.net.clock import Clock, DelayedCall
-from ice.security.certificates import role_and_id
+from ice.security.certificates import Identity, role_and_id
 from ice.security.trust import Credentials, Trust
 from ice.streams.interface import Datagram, Network, Stream
 from ice.telephony import call as life
 from ice.telephony import handset, messages
-from ice.telephony.envelope import Envelopes
+from ice.telephony.envelope import Envelopes, any_satellite
 from ice.telephony.handset import Handset, Incoming, KeysHeard, Over, Reachable, Shown
 from ice.telephony.joining import join_sound
 from ice.telephony.messages import Media
@@ -122,7 +122,8 @@ class Phone:
     """One person's telephone; see the module docstring.
 
     ``group`` is the gateway group's id, ``credentials`` who we are, ``trust`` whom we believe now. ``see`` is told what happens, ``alias`` is what others on a call's stream see of us; ``voice`` makes the encoder of a
-    call (Opus at 24 kbit/s unless given); ``takes_calls``: whether it rings when somebody calls. The network is the caller's: started and stopped by him.
+    call (Opus at 24 kbit/s unless given); ``takes_calls``: whether it rings when somebody calls; ``gateways`` says who is believed as a gateway
+    (:func:`ice.telephony.believed.gateways_of` knows it of a configuration). The network is the caller's: started and stopped by him.
 
     Raises :class:`~ice.errors.LocalError` for a certificate that calls cannot be made with.
     """
@@ -143,9 +144,10 @@ class Phone:
         timing: life.Timing | None = None,
         takes_calls: bool = True,
         new_id: Callable[[], UUID] = uuid4,
+        gateways: Callable[[Identity], bool] = any_satellite,
     ) -> None:
         _, me = role_and_id(credentials.certificate)
-        post = Post(Envelopes(credentials, trust), wall(), shared=True)
+        post = Post(Envelopes(credentials, trust, gateways), wall(), shared=True)
         self.group = group
         self.alias = alias
         #: Samples that :meth:`pull` has given since a call's sound began; none before it.

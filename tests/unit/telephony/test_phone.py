@@ -82,6 +82,19 @@ class World:
 
 
 class PhoneTests(SynchronousTestCase):
+    def test_believes_gateways_that_it_may(self) -> None:
+        """A satellite that is none of its gateways answers in vain, and what it says is counted."""
+        world = World()
+        seen: list[Any] = []
+        asked: list[str] = []
+        phone = world.make("bob", seen.append, gateways=lambda who: bool(asked.append(who.name)))
+        phone.start()
+        world.run(1.0)
+        self.assertEqual((phone.gateway, [each for each in seen if isinstance(each, Reachable)]), ("", []))
+        self.assertEqual(set(asked), {"gateway"})
+        self.assertTrue(world.phone.gateway)
+        phone.stop()
+
     def test_finds_its_gateway(self) -> None:
         """As soon as the ways are open the gateway is asked for, and answers."""
         world = World()
