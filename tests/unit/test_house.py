@@ -55,7 +55,7 @@ LAYERS = [
     ("services", ["ice.telephony.seams", "ice.telephony.sound", "ice.telephony.status"]),
     ("services", ["ice.telephony.lobby", "ice.telephony.phone"]),
     ("mechanisms", ["ice.patch.channels", "ice.patch.store"]),  # know our configuration, and the disk
-    ("mechanisms", ["ice.telephony.wanted"]),  # knows our configuration
+    ("mechanisms", ["ice.telephony.wanted", "ice.telephony.believed"]),  # know our configuration
     ("ground", ["ice", "ice.errors", "ice.net.addresses", "ice.printable"]),
     ("mechanisms", ["ice.net", "ice.net.*", "ice.config", "ice.config.*", "ice.observe", "ice.observe.*"]),
     ("mechanisms", ["ice.security.contexts"]),  # speaks Twisted's TLS interfaces
