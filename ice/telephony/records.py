@@ -10,16 +10,19 @@ death of the process in any moment (kill −9). After a power cut the last few m
 **Bounds.** So many records, so many days (the site's law may want fewer); the oldest go first, a few with each new one. Texts are cut to what their column is for. Nothing of what was *said* in a call is
 in a record: no sound, no keys.
 
-The file belongs to its owner alone (mode 0600): it says who talked to whom.
+The file belongs to its owner alone (mode 0600, whatever it was before): it says who talked to whom. A link, or the file of another user, is refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import fcntl
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +41,8 @@ MAX_DAYS: Final = 366.0
 PRUNED_AT_ONCE: Final = 200  # records; so that no call waits for a spring-clean
 MAX_TEXT: Final = 128
 MAX_FOUND: Final = 10_000  # of one question, unless it says otherwise
-BUSY_S: Final = 2.0  # a reader's copy may hold the file for a moment
+BUSY_S: Final = 2.0  # for who opens or reads the file: another one may hold it for a moment
+WRITE_BUSY_S: Final = 0.1  # a gateway's calls wait while a record is written
 
 _APPLICATION: Final = 0x49434543  # "ICEC": so that `file` and we know the database again
 
@@ -136,10 +140,41 @@ def _record(row: Iterable[Any]) -> CallRecord:
     return CallRecord(**values)
 
 
+def _open_own(path: Path, *, create: bool = True) -> int:
+    """A file of ours, for us alone from now on, open. Raises :class:`LocalError` for a link or another's file, and :class:`OSError`."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    try:
+        file = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise LocalError(
+            f"{path}: expected a file for call records, found a symbolic link: name the file itself"
+        ) from None
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise LocalError(f"{path}: expected a file for call records, found something that is no file")
+        if status.st_uid != os.geteuid():
+            raise LocalError(
+                f"{path}: expected a file of the user {os.geteuid()}, who runs this, found one of the user {status.st_uid}: "
+                f"chown it, or name another file"
+            )
+        os.fchmod(file, 0o600)  # one that was there already may be open to others
+    except (OSError, LocalError):
+        os.close(file)
+        raise
+    return file
+
+
 def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
     try:
         if write:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(_open_own(path))
+            # What a process left that was killed; SQLite gives new ones the mode of the file.
+            for beside in (f"{path}-wal", f"{path}-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.close(_open_own(Path(beside), create=False))
         uri = f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
         connection = sqlite3.connect(uri, timeout=BUSY_S, isolation_level=None, uri=True)
         application, version = (
@@ -163,7 +198,7 @@ class RecordStore:
     """The writer of a file of call records; see the module docstring.
 
     ``unix_s`` is now: calls that are open in the file were cut short by the end of an earlier process, and are closed. Raises :class:`~ice.errors.LocalError` where
-    the file is none of ours or somebody else writes it.
+    the file is none of ours or somebody else writes or owns it.
     """
 
     def __init__(
@@ -174,7 +209,7 @@ class RecordStore:
         self.path = path
         self._max_records, self._max_s = max_records, max_days * 86_400
         try:
-            self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = _open_own(Path(f"{path}.lock"))
         except OSError as error:
             raise LocalError(
                 f"{path}: {error.strerror}: its folder must be there, and be ours to write"
@@ -195,12 +230,13 @@ class RecordStore:
         self.cut_short = self._close_open()
         self._count = int(self._execute("SELECT count(*) FROM calls").fetchone()[0])
         self._prune(unix_s)
+        self._execute(f"PRAGMA busy_timeout = {WRITE_BUSY_S * 1_000:.0f}")
 
     def __len__(self) -> int:
         return self._count
 
     def write(self, record: CallRecord, unix_s: float) -> None:
-        """Keep a record, in place of what was written of the same call before."""
+        """Keep a record, in place of what was written of the same call before. Raises :class:`~ice.errors.LocalError`, soon, where somebody else holds the file."""
         places = ", ".join("?" * len(_COLUMNS))
         sets = ", ".join(f'"{name}" = excluded."{name}"' for name in _COLUMNS[1:])
         known = self._execute("SELECT 1 FROM calls WHERE id = ?", [str(record.id)]).fetchone()

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 from uuid import UUID
 
 import attrs
@@ -96,6 +97,53 @@ class Store(SynchronousTestCase):
         self.store.write(FULL, UNIX)
         for path in self.path.parent.glob(self.path.name + "*"):
             self.assertEqual(stat.S_IMODE(path.stat().st_mode) & 0o077, 0, path)
+
+    def test_nobody_else_reads_any_more(self) -> None:
+        """What others could read when it was opened, and what a killed process left beside it, they cannot read from then on."""
+        self.store.write(FULL, UNIX)
+        self.store.close()
+        beside = [Path(f"{self.path}{end}") for end in ("", ".lock", "-wal", "-shm")]
+        for path in beside:
+            path.touch()
+            path.chmod(0o644)
+        with RecordStore(self.path, UNIX) as store:
+            self.assertEqual([stat.S_IMODE(path.stat().st_mode) for path in beside], [0o600] * 4)
+            self.assertEqual(len(store), 1)
+
+    def test_links_are_not_followed(self) -> None:
+        """A link in the place of the file, or of what is beside it, is refused; so is what is no file; where they lead nothing is changed."""
+        self.store.close()
+        for end in ("", ".lock", "-wal"):
+            base, victim = Path(self.mktemp()), Path(self.mktemp())
+            victim.write_bytes(b"")
+            victim.chmod(0o644)
+            Path(f"{base}{end}").symlink_to(victim.absolute())
+            error = self.assertRaises(LocalError, RecordStore, base, UNIX)
+            self.assertIn("symbolic link", str(error))
+            self.assertEqual((stat.S_IMODE(victim.stat().st_mode), victim.stat().st_size), (0o644, 0))
+        pipe = Path(self.mktemp())
+        os.mkfifo(pipe)
+        self.assertIn("no file", str(self.assertRaises(LocalError, RecordStore, pipe, UNIX)))
+
+    def test_a_file_of_another_user(self) -> None:
+        """Is refused, whoever may write it, and told whose it is."""
+        self.store.close()
+        with mock.patch("os.geteuid", return_value=os.geteuid() + 7):
+            error = self.assertRaises(LocalError, RecordStore, self.path, UNIX)
+        self.assertIn(f"found one of the user {os.geteuid()}", str(error))
+        RecordStore(self.path, UNIX).close()  # nothing of the refused one holds it
+
+    def test_calls_wait_for_nobody(self) -> None:
+        """A record that cannot be written because somebody holds the file is refused within a tenth of a second; the next one is written."""
+        (wait_ms,) = self.store._execute("PRAGMA busy_timeout").fetchone()
+        self.assertEqual(wait_ms, 100)
+        holder = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(holder.close)
+        holder.execute("BEGIN IMMEDIATE")
+        self.assertIn("locked", str(self.assertRaises(LocalError, self.store.write, FULL, UNIX)))
+        holder.execute("ROLLBACK")
+        self.store.write(FULL, UNIX)
+        self.assertEqual(read(self.path), [FULL])
 
     def test_bounds(self) -> None:
         """The oldest go, by number and by age; the rest stays."""
