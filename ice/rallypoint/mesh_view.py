@@ -23,6 +23,7 @@ from ice.link.naming import format_u64, stream_key
 from ice.link.peer import MAX_HOPS
 from ice.rallypoint.mesh import Hop, Mesh, Reach
 from ice.rallypoint.topology import Record
+from ice.telephony.streams import discreet
 
 PEER_ID = 18  # characters of a UUID that are shown
 MAX_ROUTES = 10_000  # streams in a route map: some 2 MB, 30 ms of work
@@ -420,7 +421,7 @@ def route_map(streams: Iterable[StreamRow], mesh: Mesh[Any] | None) -> dict[str,
 
 def _route(row: StreamRow, peers: int) -> dict[str, Any]:
     return {
-        "id": row.id,
+        "id": discreet(row.id),
         "clients": row.clients,
         "peers": peers,
         "rxTraffic": _traffic(row.received, row.received_bytes),

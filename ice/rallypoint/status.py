@@ -17,6 +17,7 @@ from ice.observe.metrics import Metrics
 from ice.rallypoint.federation import AllyRow
 from ice.rallypoint.guest import Guest, Member
 from ice.rallypoint.service import Rallypoint
+from ice.telephony.streams import discreet
 
 MAX_SHOWN = 1_000  # some 10 ms of work; the totals are always told
 
@@ -51,7 +52,7 @@ def status_of(rallypoint: Rallypoint) -> dict[str, Any]:
         "streams_total": len(streams),
         "streams": [
             {
-                "stream": stream.id,
+                "stream": discreet(stream.id),
                 "key": format_u64(stream.key),
                 "listeners": stream.listeners,
                 "talkers": stream.talkers,
@@ -283,7 +284,7 @@ def _link(guest: Guest, member: Member, now: float) -> dict[str, Any]:
         },
         "joins": len(member.subscriber.memberships),
         "streams": [
-            {"stream": m.stream.id, "listen": m.listen, "talk": m.talk, "talked": m.packets}
+            {"stream": discreet(m.stream.id), "listen": m.listen, "talk": m.talk, "talked": m.packets}
             for m in islice(member.subscriber.memberships.values(), 16)
         ],
     }

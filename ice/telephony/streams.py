@@ -9,7 +9,7 @@ stream                             listen  talk   because
 ``__call_<call>``                  yes     yes    the sound of a call: its name is random, and known with its key to those in it
 =================================  ======  =====  ===============================================================================
 
-:mod:`ice.telephony.messages` makes the names; a Rallypoint asks here (:mod:`ice.rallypoint.access`). Whether somebody may call is the gateway's to say.
+:mod:`ice.telephony.messages` makes the names; a Rallypoint asks here (:mod:`ice.rallypoint.access`), and shows them on its pages by :func:`discreet`. Whether somebody may call is the gateway's to say.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 _UUID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _STREAM: Final = re.compile(f"__calls_{_UUID}(?:_(?P<whose>all|{_UUID}))?|(?P<sound>__call_{_UUID})")
+SHOWN: Final = len("__call_1a2b3c4d")  # tells calls apart, and leaves 90 bits to guess
 
 
 class May(NamedTuple):
@@ -40,3 +41,9 @@ def person_may(stream_id: str, person: str) -> May:
         return May(True, True)
     whose = match["whose"]
     return May(whose in ("all", person), whose is None)
+
+
+def discreet(stream_id: str) -> str:
+    """A stream's id as anybody may see it: that of a call's sound is known to those in the call alone, and is shortened to ``__call_1a2b3c4d…``."""
+    match = _STREAM.fullmatch(stream_id)
+    return f"{stream_id[:SHOWN]}…" if match is not None and match["sound"] else stream_id

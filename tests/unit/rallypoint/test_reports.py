@@ -166,6 +166,12 @@ class PageTests(Case):
         )
         self.assertEqual(told[0]["rxTraffic"]["blobs"], 1)
 
+    def test_calls_in_the_route_map(self) -> None:
+        """The stream of a call is known to those in it, and not to who reads the page."""
+        self.stage.guest(None, "__call_1a2b3c4d-0a0b-4c0d-8e0f-101112131415")
+        told = json.loads(self.connection.get("/routes")[2])["routeMap"]
+        self.assertEqual([each["id"] for each in told], ["fireground", "__call_1a2b3c4d…", "alpha"])
+
     def test_trace(self) -> None:
         """The tree; and what cannot be answered says why."""
         told = json.loads(self.connection.get("/trace?stream=alpha")[2])

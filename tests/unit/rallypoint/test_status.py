@@ -10,6 +10,8 @@ from ice.rallypoint.status import add_metrics, counters_of, status_of
 from tests.unit.rallypoint.stage import Stage
 from tests.unit.security import wire
 
+CALL = "__call_1a2b3c4d-0a0b-4c0d-8e0f-101112131415"
+
 
 class StatusTests(SynchronousTestCase):
     def setUp(self) -> None:
@@ -36,6 +38,13 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual((stream["listeners"], stream["talkers"], stream["packets"]), (2, 1, 3))
         self.assertGreater(told["certificate"]["days_left"], 0)
         self.assertEqual(told["parrot"]["stream"], "parrot")
+
+    def test_calls_are_shown_shortened(self) -> None:
+        """Who reads the page does not learn the stream of a call."""
+        self.stage.guest(wire.ca().leaf("carol"), CALL)
+        told = json.dumps(status_of(self.rallypoint), ensure_ascii=False)
+        self.assertNotIn(CALL, told)
+        self.assertEqual(told.count('"__call_1a2b3c4d…"'), 2)
 
     def test_it_is_bounded(self) -> None:
         """With many links and streams some are shown, and all are counted."""

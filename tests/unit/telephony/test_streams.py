@@ -5,7 +5,7 @@ from uuid import UUID
 from twisted.trial.unittest import SynchronousTestCase
 
 from ice.telephony import messages
-from ice.telephony.streams import May, person_may
+from ice.telephony.streams import May, discreet, person_may
 
 GROUP, ME, OTHER = (UUID(int=each) for each in (7, 8, 9))
 
@@ -29,3 +29,16 @@ class StreamsTests(SynchronousTestCase):
             "ops",
         ):
             self.assertFalse(any(person_may(stream, str(ME))), stream)
+
+    def test_shown_to_anybody(self) -> None:
+        """The sound of a call by the beginning of its id, all others whole."""
+        call = UUID("1a2b3c4d-0a0b-4c0d-8e0f-101112131415")
+        self.assertEqual(discreet(messages.sound_stream(call)), "__call_1a2b3c4d…")
+        for stream in (
+            messages.user_stream(str(GROUP), ME),
+            messages.notice_stream(str(GROUP)),
+            "__call_x",
+            "ops",
+            "",
+        ):
+            self.assertEqual(discreet(stream), stream)
