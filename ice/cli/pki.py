@@ -308,7 +308,11 @@ def revoke(
     else:
         entries = authority.revoke(target, now)
     path = revocation_file(folder)
-    following = [f"copy {path} to every Rallypoint that has its own, then on each:", RELOAD]
+    following = [
+        f"copy {path} to every machine that has its own: Rallypoints, gateways, satellites controlled over HTTPS; then on each:",
+        RELOAD,
+        "systemctl reload ice-gateway, systemctl reload ice-patch, where these run",
+    ]
     if not as_json and target is None:
         click.echo(f"{path}: signed anew")
     made(entries, now, as_json, following, list=str(path))

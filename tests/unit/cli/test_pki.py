@@ -189,11 +189,15 @@ class Everyday(Case):
         self.assertIn(before["fingerprint"], [each["fingerprint"] for each in self.answer("show", "--all")])
 
     def test_revoke(self) -> None:
-        """By name; shown as revoked from then on; where to copy the list is told."""
+        """By name; shown as revoked from then on; where to copy the list is told: to whoever goes by one, and that all of these reload it."""
         self.ice("issue", "alice", "--role", "client")
         made = self.answer("revoke", "alice")
         self.assertEqual(made["certificates"][0]["state"], "revoked")
         self.assertIn(str(self.pki / "revoked.pem"), made["next"][0])
+        for machine in ("Rallypoints", "gateways", "satellites controlled over HTTPS"):
+            self.assertIn(machine, made["next"][0])
+        for daemon in ("ice-rallypoint", "ice-gateway", "ice-patch"):
+            self.assertIn(f"systemctl reload {daemon}", " ".join(made["next"][1:]))
         self.assertEqual(self.answer("show", "alice")[0]["state"], "revoked")
         self.assertIn("revoked", self.ice("show", "alice"))
         self.refused("renew", "alice")
