@@ -1,6 +1,6 @@
 """What a gateway says of itself: one JSON-able value for people and ``ice status --calls``, and figures for Prometheus.
 
-The pages are in clear and ask nobody who he is: of telephone numbers they show the last three digits. Whole numbers are told over the control (:func:`calls_of`), and stand in the records.
+The pages are in clear and ask nobody who he is: of telephone numbers they show the last three digits, of calls' ids the first eight. Whole ones are told over the control (:func:`calls_of`), and stand in the records.
 
 Metrics are labelled with words of fixed sets and the names of trunks, never with a person or a number.
 """
@@ -19,6 +19,9 @@ from ice.telephony.service import Gateway
 
 STATES: Final = ("setup", "ringing", "early", "talking", "held", "transferring", "ending", "ended")
 SHOWN_DIGITS: Final = 3
+SHOWN_ID: Final = (
+    8  # digits of a call's id, which names the stream of its sound; the control takes its beginning too
+)
 
 
 def masked(number: str) -> str:
@@ -36,6 +39,7 @@ def status_of(gateway: Gateway, id: str) -> dict[str, Any]:
     calls = calls_of(gateway)
     for call in calls:
         call["number"], call["dialled"] = masked(call["number"]), masked(call["dialled"])
+        call["id"] = call["id"][:SHOWN_ID]
     totals = gateway.sounds.totals()
     return {
         "daemon": "ice-gateway",
