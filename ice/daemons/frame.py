@@ -7,6 +7,7 @@ lines a person can act on, and the exit status is 1.
 daemon runs on as it was. The signal is taken from the first moment on, since its default is to kill.
 """
 
+import gc
 import resource
 import signal
 import sys
@@ -27,7 +28,7 @@ from ice.config.changes import changes
 from ice.config.load import Loaded, load
 from ice.errors import IceError, LocalError
 from ice.net.addresses import Address
-from ice.net.clock import steady
+from ice.net.clock import DelayedCall, steady
 from ice.net.notify import Heartbeat, Notifier
 from ice.net.poll import shorten
 from ice.net.ports import PortService
@@ -37,6 +38,7 @@ from ice.observe.logs import LoggingService, LogOutput
 from ice.observe.metrics import Metrics
 from ice.security.certificates import Validity, key_mode_warning, validity, validity_in_words
 
+SETTLED_S = 2.0  # from the start until what lasts has been made
 SPARE_FILES = 128  # descriptors beside those of the work: ports, status pages, logs, files read by a reload
 MOST_FILES = 1 << 20  # a hard limit may be "infinity", which no kernel means
 
@@ -120,6 +122,7 @@ class Frame(LoggingService, ABC):
         self._format = config.log.format  # of the start, like every setting that a restart changes
         self._reactor = reactor
         self._wall = wall
+        self._settling: DelayedCall | None = None
         self.loaded = loaded
         self.notifier = Notifier.from_environment() if notifier is None else notifier
         self.heartbeat = Heartbeat(reactor, self.notifier)
@@ -206,10 +209,20 @@ class Frame(LoggingService, ABC):
         raise_file_limit(*self.files())
         super().startService()  # type: ignore[no-untyped-call]
         self._caution(self.loaded)
+        self._settling = self._reactor.callLater(SETTLED_S, self._settled)
         self.notifier.ready(self.doing)
+
+    def _settled(self) -> None:
+        # What was made at the start stays. To look through all of it takes the collector 50 to 100 ms, again and again while thousands of datagrams come and go,
+        # in which the kernel has to hold what comes.
+        self._settling = None
+        gc.freeze()
 
     def stopService(self) -> "Deferred[None]":
         """End the work, then everything else."""
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            settling.cancel()
         self.notifier.stopping(self.leaving)
         left: Deferred[Any] = maybeDeferred(self.leave)
         return left.addBoth(self._left)

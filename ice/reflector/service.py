@@ -6,7 +6,6 @@ Of all reflectors of a group one may send.  Whoever elects it calls :meth:`Refle
 the active one does, and sends nothing, so that it goes on in the middle of a word.
 """
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 from random import Random
@@ -32,7 +31,6 @@ from ice.streams.rallypoint import RallypointNetwork
 
 TICK_S = 0.25  # how late a pause may end
 TICKS_PER_LOOK = 4  # our own addresses are looked at once a second
-SETTLED_TICKS = 8  # by then everything stands that will stand for long
 
 
 @attrs.frozen
@@ -229,10 +227,6 @@ class Reflector(Service):
         now = self._reactor.seconds()
         self._news.tell()
         self._ticks += 1
-        if self._ticks == SETTLED_TICKS:
-            # What was made at the start stays. To look through all of it takes the collector 50 to 100 ms, again and again while thousands of datagrams come and go,
-            # in which the kernel has to hold what comes.
-            gc.freeze()
         for each in self.streams.values():
             each.tick(now)
             if not self._ticks % TICKS_PER_LOOK:

@@ -250,13 +250,6 @@ class AsteriskTrunk:
         self._telling = None
         for _ in range(len(self._reports)):
             report = self._reports.popleft()
-            if isinstance(report, Health):
-                self._log.info(
-                    "trunk {trunk} is {state}: {why}",
-                    trunk=self.name,
-                    state="up" if report.up else "down",
-                    why=report.why,
-                )
             try:
                 self._ears.told(self, report)
             except Exception:  # the others are told all the same
